@@ -1,0 +1,122 @@
+"""The idea obslib stands on: a request becomes one record, and each signal is a function of that record."""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+from opentelemetry.trace import Span
+
+#: The most values `bind` keeps for one request; further keys are left out and counted as internal errors.
+MAX_BOUND_VALUES: Final = 32
+
+
+class RequestRecord:
+    """Everything the three signals say about one request.
+
+    Written by the middleware (and by `obslib.bind`), complete when `Recorder.finished` is called, and read-only for
+    recorders by convention. The traces recorder starts first and fills `trace_id`, `span_id`, `sampled` and `span`.
+    """
+
+    __slots__ = (
+        "bound",
+        "client_address",
+        "client_disconnected",
+        "duration_ns",
+        "error_type",
+        "exception",
+        "headers",
+        "method",
+        "mount_context",
+        "mount_route",
+        "mount_template",
+        "request_body_bytes",
+        "request_id",
+        "response_body_bytes",
+        "route",
+        "sampled",
+        "scheme",
+        "scope",
+        "span",
+        "span_id",
+        "start_clock_ns",
+        "start_unix_ns",
+        "status_code",
+        "trace_id",
+        "user_agent",
+    )
+
+    def __init__(self, scope: dict[str, Any], method: str, start_clock_ns: int, start_unix_ns: int) -> None:
+        #: The ASGI scope, as the server made it and the application enriched it.
+        self.scope = scope
+        #: A known request method, or `names.OTHER`.
+        self.method = method
+        self.scheme: str = scope.get("scheme", "http")
+        #: Header values by lower-case name: those of `_middleware.WANTED_HEADERS` that the request carries.
+        self.headers: Mapping[bytes, bytes] = {}
+        self.client_address = ""
+        self.user_agent = ""
+        self.request_id = ""
+        #: Nanoseconds on the monotonic clock, and since 1970-01-01 UTC.
+        self.start_clock_ns = start_clock_ns
+        self.start_unix_ns = start_unix_ns
+        #: One reading of the clock, which every signal reports.
+        self.duration_ns = 0
+        #: The template that matched, or `""`.
+        self.route = ""
+        #: 0 until a response starts.
+        self.status_code = 0
+        self.request_body_bytes = 0
+        self.response_body_bytes = 0
+        #: `""`, a 5xx code, `client_disconnect` or `incomplete_response`.
+        self.error_type = ""
+        self.exception: BaseException | None = None
+        self.client_disconnected = False
+        #: 32 and 16 lower-case hexadecimal digits, or `""`.
+        self.trace_id = ""
+        self.span_id = ""
+        self.sampled = False
+        self.span: Span | None = None
+        #: What `obslib.bind` was given.
+        self.bound: dict[str, Any] | None = None
+        #: The templates of the mounts passed so far, and what was in the scope when the last one was entered.
+        self.mount_template = ""
+        self.mount_route: object = None
+        self.mount_context: object = None
+
+
+class Recorder(Protocol):
+    """One signal: told when a request starts and when it is over. Must not await and must not block."""
+
+    #: The value of the label `signal` when this recorder fails.
+    signal: str
+
+    def started(self, record: RequestRecord) -> None:
+        """Called before the application sees the request."""
+
+    def finished(self, record: RequestRecord) -> None:
+        """Called once, after the last byte of the response or when it is certain that none will follow."""
+
+
+#: The record of the request that is being served here, set once per request by the middleware.
+current_record: ContextVar[RequestRecord | None] = ContextVar("obslib_record", default=None)
+
+
+def bind(**values: Any) -> None:
+    """
+    Add values to every later log line of this request, its access line included.
+
+    Works from async and sync endpoints, dependencies, threads and below `BaseHTTPMiddleware`, because the values live in
+    the request's record rather than in the context that happens to be current. Outside a request it does nothing.
+
+    Args:
+        **values: Anything that can be logged. At most 32 keys a request; later keys are left out.
+    """
+    record = current_record.get()
+    if record is None:
+        return
+    bound = record.bound
+    if bound is None:
+        bound = record.bound = {}
+    for key, value in values.items():
+        if key in bound or len(bound) < MAX_BOUND_VALUES:
+            bound[key] = value

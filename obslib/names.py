@@ -1,0 +1,119 @@
+"""The contract: every metric, label, log-key and span-attribute name that obslib emits, with its unit and buckets.
+
+Dashboards, rules and tests import these instead of typing them. Names follow OpenTelemetry's semantic conventions
+(HTTP, database, resource: version 1.44, https://opentelemetry.io/docs/specs/semconv/) and, for metrics, Prometheus'
+spelling of them (https://prometheus.io/docs/practices/naming/): dots become underscores, units are base units.
+Only the standard library is imported here.
+"""
+
+from typing import Final
+
+# Metrics: requests that a server answers
+HTTP_SERVER_REQUEST_DURATION: Final = "http_server_request_duration_seconds"
+HTTP_SERVER_ACTIVE_REQUESTS: Final = "http_server_active_requests"
+HTTP_SERVER_REQUEST_BODY_SIZE: Final = "http_server_request_body_size_bytes"
+HTTP_SERVER_RESPONSE_BODY_SIZE: Final = "http_server_response_body_size_bytes"
+
+# Metrics: obslib about itself
+BUILD_INFO: Final = "obslib_build_info"
+TARGET_INFO: Final = "target_info"
+SPANS_DROPPED: Final = "obslib_spans_dropped_total"
+SPANS_EXPORTED: Final = "obslib_spans_exported_total"
+LOG_LINES_DROPPED: Final = "obslib_log_lines_dropped_total"
+INTERNAL_ERRORS: Final = "obslib_internal_errors_total"
+LABEL_SETS_OVERFLOWED: Final = "obslib_label_sets_overflowed_total"
+
+# Labels
+LABEL_METHOD: Final = "http_request_method"
+LABEL_ROUTE: Final = "http_route"
+LABEL_STATUS_CODE: Final = "http_response_status_code"
+LABEL_SCHEME: Final = "url_scheme"
+LABEL_ERROR_TYPE: Final = "error_type"
+LABEL_WORKER: Final = "worker"
+LABEL_REASON: Final = "reason"
+LABEL_SIGNAL: Final = "signal"
+LABEL_METRIC: Final = "metric"
+#: Attached by Prometheus' relabelling, never by the library.
+LABEL_SERVICE: Final = "service"
+LABEL_INSTANCE: Final = "instance"
+
+#: The value a bounded label takes when the observed one is not known or the budget is spent.
+OTHER: Final = "_OTHER"
+
+#: The request methods that become label values (RFC 9110, RFC 5789 and QUERY); any other one is `OTHER`.
+KNOWN_METHODS: Final = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
+)
+
+#: Values of `error_type` beside the 5xx codes.
+ERROR_CLIENT_DISCONNECT: Final = "client_disconnect"
+ERROR_INCOMPLETE_RESPONSE: Final = "incomplete_response"
+
+#: Upper bounds in seconds. The semantic conventions' advice for HTTP durations, which is prometheus_client's default.
+DURATION_BUCKETS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+#: Upper bounds in bytes: powers of four from 64 B to 16 MiB.
+BODY_SIZE_BUCKETS_BYTES: Final = tuple(float(4**power) for power in range(3, 13))
+
+# Exemplar labels: together below OpenMetrics' limit of 128 characters
+EXEMPLAR_TRACE_ID: Final = "trace_id"
+EXEMPLAR_SPAN_ID: Final = "span_id"
+
+# Log keys: what every line has
+LOG_TIMESTAMP: Final = "timestamp"
+LOG_LEVEL: Final = "level"
+LOG_EVENT: Final = "event"
+LOG_LOGGER: Final = "logger"
+LOG_SERVICE: Final = "service"
+LOG_TRACE_ID: Final = "trace_id"
+LOG_SPAN_ID: Final = "span_id"
+LOG_REQUEST_ID: Final = "request_id"
+# Log keys: what a line about an exception has
+LOG_EXCEPTION_TYPE: Final = "exception_type"
+LOG_EXCEPTION_MESSAGE: Final = "exception_message"
+LOG_EXCEPTION_STACKTRACE: Final = "exception_stacktrace"
+# Log keys: what the access line has; method, route, status, scheme and error type are spelled as the labels are
+LOG_URL_PATH: Final = "url_path"
+LOG_CLIENT_ADDRESS: Final = "client_address"
+LOG_USER_AGENT: Final = "user_agent_original"
+LOG_DURATION: Final = "duration_seconds"
+LOG_REQUEST_BODY_SIZE: Final = "http_request_body_size_bytes"
+LOG_RESPONSE_BODY_SIZE: Final = "http_response_body_size_bytes"
+#: `event` of the access line, and the logger it names.
+ACCESS_EVENT: Final = "http_request"
+ACCESS_LOGGER: Final = "obslib.access"
+
+# Span attributes
+ATTR_METHOD: Final = "http.request.method"
+ATTR_METHOD_ORIGINAL: Final = "http.request.method_original"
+ATTR_ROUTE: Final = "http.route"
+ATTR_STATUS_CODE: Final = "http.response.status_code"
+ATTR_REQUEST_BODY_SIZE: Final = "http.request.body.size"
+ATTR_RESPONSE_BODY_SIZE: Final = "http.response.body.size"
+ATTR_ERROR_TYPE: Final = "error.type"
+ATTR_URL_PATH: Final = "url.path"
+ATTR_URL_QUERY: Final = "url.query"
+ATTR_URL_SCHEME: Final = "url.scheme"
+ATTR_SERVER_ADDRESS: Final = "server.address"
+ATTR_SERVER_PORT: Final = "server.port"
+ATTR_CLIENT_ADDRESS: Final = "client.address"
+ATTR_USER_AGENT: Final = "user_agent.original"
+ATTR_PROTOCOL_VERSION: Final = "network.protocol.version"
+ATTR_REQUEST_ID: Final = "http.request.header.x-request-id"
+
+# Resource attributes
+RESOURCE_SERVICE_NAME: Final = "service.name"
+RESOURCE_SERVICE_VERSION: Final = "service.version"
+RESOURCE_SERVICE_NAMESPACE: Final = "service.namespace"
+RESOURCE_SERVICE_INSTANCE_ID: Final = "service.instance.id"
+RESOURCE_DEPLOYMENT_ENVIRONMENT: Final = "deployment.environment.name"
+
+#: Reasons on `SPANS_DROPPED`.
+DROPPED_QUEUE_FULL: Final = "queue_full"
+DROPPED_EXPORT_FAILED: Final = "export_failed"
+DROPPED_REJECTED: Final = "rejected"
+DROPPED_TOO_LARGE: Final = "too_large"
+DROPPED_SHUTDOWN: Final = "shutdown"
+DROPPED_ENCODING_FAILED: Final = "encoding_failed"
+#: Reasons on `LOG_LINES_DROPPED`.
+DROPPED_BUFFER_FULL: Final = "buffer_full"
+DROPPED_WRITE_FAILED: Final = "write_failed"
