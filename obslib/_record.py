@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
+from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 #: The most values `bind` keeps for one request; further keys are left out and counted as internal errors.
@@ -25,10 +26,12 @@ class RequestRecord:
         "error_type",
         "exception",
         "headers",
+        "log_pipeline",
         "method",
         "mount_context",
         "mount_route",
         "mount_template",
+        "otel_context",
         "request_body_bytes",
         "request_id",
         "response_body_bytes",
@@ -78,6 +81,10 @@ class RequestRecord:
         self.span: Span | None = None
         #: What `obslib.bind` was given.
         self.bound: dict[str, Any] | None = None
+        #: Where lines logged while this request is served go; set by the logs recorder.
+        self.log_pipeline: object = None
+        #: The OpenTelemetry context that is current while the request is served; set by the traces recorder.
+        self.otel_context: Context | None = None
         #: The templates of the mounts passed so far, and what was in the scope when the last one was entered.
         self.mount_template = ""
         self.mount_route: object = None
@@ -87,8 +94,9 @@ class RequestRecord:
 class Recorder(Protocol):
     """One signal: told when a request starts and when it is over. Must not await and must not block."""
 
-    #: The value of the label `signal` when this recorder fails.
-    signal: str
+    @property
+    def signal(self) -> str:
+        """The value of the label `signal` when this recorder fails."""
 
     def started(self, record: RequestRecord) -> None:
         """Called before the application sees the request."""
@@ -105,8 +113,8 @@ def bind(**values: Any) -> None:
     """
     Add values to every later log line of this request, its access line included.
 
-    Works from async and sync endpoints, dependencies, threads and below `BaseHTTPMiddleware`, because the values live in
-    the request's record rather than in the context that happens to be current. Outside a request it does nothing.
+    Works from async and sync endpoints, dependencies, threads and below `BaseHTTPMiddleware`, because the values live
+    in the request's record rather than in the context that happens to be current. Outside a request it does nothing.
 
     Args:
         **values: Anything that can be logged. At most 32 keys a request; later keys are left out.
@@ -120,3 +128,9 @@ def bind(**values: Any) -> None:
     for key, value in values.items():
         if key in bound or len(bound) < MAX_BOUND_VALUES:
             bound[key] = value
+
+
+def request_id() -> str:
+    """Return the id of the request that is being served here, `""` outside of one."""
+    record = current_record.get()
+    return "" if record is None else record.request_id

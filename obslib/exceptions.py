@@ -1,9 +1,9 @@
 """Everything obslib raises. All of it is raised while something is set up, never while a request is served.
 
-    ObslibError
-    ├── ConfigurationError        change the settings or the environment
-    ├── AlreadyInstrumentedError  call `Observability.shutdown()` first, or use the object the first call returned
-    └── MissingExtraError         install the extra that the sentence names
+ObslibError
+├── ConfigurationError        change the settings or the environment
+├── AlreadyInstrumentedError  call `Observability.shutdown()` first, or use the object the first call returned
+└── MissingExtraError         install the extra that the sentence names
 """
 
 

@@ -98,7 +98,8 @@ ATTR_SERVER_PORT: Final = "server.port"
 ATTR_CLIENT_ADDRESS: Final = "client.address"
 ATTR_USER_AGENT: Final = "user_agent.original"
 ATTR_PROTOCOL_VERSION: Final = "network.protocol.version"
-ATTR_REQUEST_ID: Final = "http.request.header.x-request-id"
+#: Followed by the lower-case name of the request-id header; the value is a list with one element.
+ATTR_RESPONSE_HEADER_PREFIX: Final = "http.response.header."
 
 # Resource attributes
 RESOURCE_SERVICE_NAME: Final = "service.name"

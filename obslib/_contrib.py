@@ -1,0 +1,105 @@
+"""`engine="contrib"`: opentelemetry-instrumentation-fastapi makes the server span, and it says what our record says."""
+
+import re
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.metrics import NoOpMeterProvider
+from starlette.applications import Starlette
+
+from obslib import names
+from obslib._framework import SCOPE_RECORD, is_fastapi
+from obslib._outbound import demand_stable_conventions, has_stable_http_conventions
+from obslib._record import RequestRecord
+from obslib._traces import describe_outcome
+from obslib.exceptions import ConfigurationError, MissingExtraError
+from obslib.settings import Settings
+
+_NO_CONTEXT: Final = Context()
+
+
+class ContribRecorder:
+    """Learns the ids of contrib's server span when it starts, and completes that span before contrib ends it."""
+
+    signal: Final = "traces"
+
+    def __init__(self, settings: Settings) -> None:
+        self._request_id_attribute = f"{names.ATTR_RESPONSE_HEADER_PREFIX}{settings.request_id_header.lower()}"
+
+    def started(self, record: RequestRecord) -> None:
+        """Let contrib start from an empty context: inside another span it would make no server span."""
+        record.otel_context = _NO_CONTEXT
+
+    def adopt(self, span: trace.Span, scope: MutableMapping[str, Any]) -> None:
+        """Take over the ids; contrib calls this when its span has just started."""
+        record = scope.get(SCOPE_RECORD)
+        if not isinstance(record, RequestRecord) or record.span is not None:
+            return
+        context = span.get_span_context()
+        record.span = span
+        record.trace_id = format(context.trace_id, "032x")
+        record.span_id = format(context.span_id, "016x")
+        record.sampled = context.trace_flags.sampled
+
+    def finished(self, record: RequestRecord) -> None:
+        """Complete the span: contrib knows only the mount, and nothing of sizes and request ids."""
+        span = record.span
+        if span is not None and span.is_recording():
+            # contrib has recorded an exception that nobody handled; a second event would show it twice.
+            describe_outcome(span, record, self._request_id_attribute, with_exception=False)
+
+
+def install_contrib(
+    app: Starlette, provider: trace.TracerProvider, recorder: ContribRecorder, settings: Settings
+) -> Callable[[], None]:
+    """
+    Let contrib instrument the application; return the undo.
+
+    Raises:
+        MissingExtraError: opentelemetry-instrumentation-fastapi is not installed.
+        ConfigurationError: The application is not FastAPI's, is instrumented already, or old conventions are demanded.
+    """
+    if not is_fastapi(app):
+        raise ConfigurationError('Settings.engine="contrib" needs a FastAPI application; use engine="obslib".')
+    undo_conventions = demand_stable_conventions()
+    if not has_stable_http_conventions():
+        raise ConfigurationError(
+            'Settings.engine="contrib" needs the stable conventions: set OTEL_SEMCONV_STABILITY_OPT_IN=http before the '
+            "process starts."
+        )
+    try:
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # noqa: PLC0415 -- an extra
+    except ImportError as error:
+        raise MissingExtraError(
+            'Settings.engine="contrib" needs the extra: pip install "obslib-fastapi[contrib]"'
+        ) from error
+    if getattr(app, "_is_instrumented_by_opentelemetry", False):
+        raise ConfigurationError(
+            "FastAPIInstrumentor has instrumented this application already. Remove that call: obslib makes it itself."
+        )
+    fastapi_app: Any = app  # is_fastapi() has seen to it, without importing FastAPI for its type
+    FastAPIInstrumentor.instrument_app(
+        fastapi_app,
+        server_request_hook=recorder.adopt,
+        tracer_provider=provider,
+        meter_provider=NoOpMeterProvider(),
+        excluded_urls=_excluded_urls(settings),
+        exclude_spans=["receive", "send"],
+    )
+
+    def undo() -> None:
+        FastAPIInstrumentor.uninstrument_app(fastapi_app)
+        undo_conventions()
+
+    return undo
+
+
+def _excluded_urls(settings: Settings) -> str:
+    """Return contrib's expression for `Settings.excluded_paths`: anchored, which contrib's own are not."""
+    patterns = []
+    for path in settings.excluded_paths:
+        prefix = path.removesuffix("/*")
+        patterns.append(f"^[a-z]+://[^/]*{re.escape(prefix)}{'(/.*)?' if prefix != path else ''}$")
+    return ",".join(patterns)

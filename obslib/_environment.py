@@ -1,0 +1,250 @@
+"""Environment variables → the fields of `Settings`.
+
+`OTEL_*` follow the specification of environment variables and of the OTLP exporter
+(https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/): an empty value counts as unset, a
+duration is a whole number of milliseconds, an invalid value is ignored and said so.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import Field
+from typing import Any, Final
+from urllib.parse import unquote
+
+from obslib.exceptions import ConfigurationError
+from obslib.settings import SAMPLERS
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
+#: Fields that only code can give.
+_NOT_FROM_ENVIRONMENT: Final = frozenset({"extra_registries", "ignored"})
+_DEFAULT_QUEUE_SPANS: Final = 2048
+_DEFAULT_BATCH_SPANS: Final = 512
+_KNOWN_PROPAGATORS: Final = frozenset({"tracecontext", "baggage", "b3", "b3multi", "jaeger", "xray", "ottrace", "none"})
+
+
+def read(environ: Mapping[str, str], fields: tuple[Field[Any], ...]) -> dict[str, Any]:
+    """
+    Return the fields of `Settings` that the environment sets; `OBSLIB_*` win over `OTEL_*`.
+
+    Raises:
+        ConfigurationError: An `OBSLIB_*` variable is invalid or unknown, or an `OTEL_*` one asks for what obslib lacks.
+    """
+    present = {name: value.strip() for name, value in environ.items() if value.strip()}
+    ignored: list[str] = []
+    values = _OpenTelemetry(present, ignored).values()
+    values.update(_own(present, fields))
+    if ignored:
+        values["ignored"] = tuple(ignored)
+    return values
+
+
+class _OpenTelemetry:
+    """Reads `OTEL_*`, noting what it had to ignore."""
+
+    def __init__(self, environ: Mapping[str, str], ignored: list[str]) -> None:
+        self._environ = environ
+        self._ignored = ignored
+
+    def values(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        self._resource(values)
+        self._protocol()
+        self._sampler(values)
+        self._exporter(values)
+        if self._environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            values["traces_enabled"] = False
+        if names := self._environ.get("OTEL_PROPAGATORS"):
+            values["propagators"] = self._propagators(names)
+        for variable, name in (
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "span_queue_max_spans"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "span_batch_max_spans"),
+        ):
+            self._number(values, variable, name, int)
+        queue_spans = values.get("span_queue_max_spans", _DEFAULT_QUEUE_SPANS)
+        if values.get("span_batch_max_spans", _DEFAULT_BATCH_SPANS) > queue_spans:
+            values["span_batch_max_spans"] = queue_spans  # the specification: a batch is never larger than the queue
+        self._number(values, "OTEL_BSP_SCHEDULE_DELAY", "span_flush_interval_seconds", _milliseconds)
+        return values
+
+    def _resource(self, values: dict[str, Any]) -> None:
+        attributes = self._pairs("OTEL_RESOURCE_ATTRIBUTES")
+        if "service.name" in attributes:
+            values["service_name"] = attributes.pop("service.name")
+        if "service.version" in attributes:
+            values["service_version"] = attributes.pop("service.version")
+        if name := self._environ.get("OTEL_SERVICE_NAME"):
+            values["service_name"] = name
+        if attributes:
+            values["resource_attributes"] = attributes
+
+    def _protocol(self) -> None:
+        for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+            protocol = self._environ.get(variable)
+            if protocol == "http/protobuf":
+                return
+            if protocol in {"grpc", "http/json"}:
+                raise ConfigurationError(
+                    f"{variable}={protocol} is not supported: obslib speaks http/protobuf. Set {variable} to that and "
+                    "point OTEL_EXPORTER_OTLP_ENDPOINT at the collector's HTTP port (usually 4318)."
+                )
+            if protocol:
+                self._ignore(variable, "it is no OTLP protocol; http/protobuf is used")
+                return
+
+    def _sampler(self, values: dict[str, Any]) -> None:
+        sampler = self._environ.get("OTEL_TRACES_SAMPLER")
+        if sampler is None:
+            return
+        if sampler not in SAMPLERS:
+            self._ignore("OTEL_TRACES_SAMPLER", f"obslib knows {', '.join(sorted(SAMPLERS))}")
+            return
+        values["traces_sampler"] = sampler
+        if sampler.endswith("traceidratio"):
+            self._number(values, "OTEL_TRACES_SAMPLER_ARG", "traces_sampler_ratio", _ratio)
+
+    def _exporter(self, values: dict[str, Any]) -> None:
+        exporter = self._environ.get("OTEL_TRACES_EXPORTER")
+        if exporter in {"otlp", "none"}:
+            values["traces_exporter"] = exporter
+        elif exporter:
+            self._ignore("OTEL_TRACES_EXPORTER", "obslib knows otlp and none; otlp is used")
+        endpoint = self._environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        if endpoint:
+            endpoint = f"{endpoint.rstrip('/')}/v1/traces"
+        # The specification: the signal's own variable is the whole URL, the common one is a base.
+        endpoint = self._environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
+        if endpoint and endpoint.startswith(("http://", "https://")):
+            values["otlp_traces_endpoint"] = endpoint
+        elif endpoint:
+            self._ignore("OTEL_EXPORTER_OTLP_ENDPOINT", "it must begin with http:// or https://")
+        self._connection(values)
+
+    def _connection(self, values: dict[str, Any]) -> None:
+        for suffix, name in (
+            ("CERTIFICATE", "otlp_certificate_file"),
+            ("CLIENT_CERTIFICATE", "otlp_client_certificate_file"),
+            ("CLIENT_KEY", "otlp_client_key_file"),
+        ):
+            if value := self._otlp(suffix)[1]:
+                values[name] = value
+        variable, compression = self._otlp("COMPRESSION")
+        if compression in {"gzip", "none"}:
+            values["otlp_compression"] = compression
+        elif compression:
+            self._ignore(variable, "obslib knows gzip and none")
+        variable, headers = self._otlp("HEADERS")
+        if headers:
+            values["otlp_headers"] = self._pairs(variable)
+        variable, timeout = self._otlp("TIMEOUT")
+        if timeout:
+            self._number(values, variable, "otlp_timeout_seconds", _milliseconds)
+
+    def _otlp(self, suffix: str) -> tuple[str, str | None]:
+        """Return the variable that decides, and its value: the traces' own before the common one."""
+        variable = f"OTEL_EXPORTER_OTLP_TRACES_{suffix}"
+        if variable not in self._environ:
+            variable = f"OTEL_EXPORTER_OTLP_{suffix}"
+        return variable, self._environ.get(variable)
+
+    def _propagators(self, names: str) -> tuple[str, ...]:
+        chosen = tuple(name.strip() for name in names.split(",") if name.strip())
+        unknown = [name for name in chosen if name not in _KNOWN_PROPAGATORS]
+        if unknown:
+            self._ignore("OTEL_PROPAGATORS", f"unknown: {', '.join(unknown)}")
+        return tuple(name for name in chosen if name not in unknown and name != "none")
+
+    def _pairs(self, variable: str) -> dict[str, str]:
+        """Read `key=value,key=value` with percent-encoded values, as W3C baggage spells them."""
+        pairs: dict[str, str] = {}
+        for item in filter(None, (part.strip() for part in self._environ.get(variable, "").split(","))):
+            key, equals, value = item.partition("=")
+            if equals and key.strip():
+                pairs[key.strip()] = unquote(value.strip())
+            else:
+                self._ignored.append(f"{variable}: one entry is no key=value pair and is ignored.")
+        return pairs
+
+    def _number(self, values: dict[str, Any], variable: str, name: str, parse: Callable[[str], float]) -> None:
+        text = self._environ.get(variable)
+        if text is None:
+            return
+        try:
+            number = parse(text)
+        except ValueError:
+            self._ignore(variable, "it is not a number in range")
+            return
+        if number <= 0 and name != "traces_sampler_ratio":
+            self._ignore(variable, "it must be above 0")
+            return
+        values[name] = number
+
+    def _ignore(self, variable: str, reason: str) -> None:
+        self._ignored.append(f"{variable}={self._environ.get(variable, '')!r} is ignored: {reason}.")
+
+
+def _milliseconds(text: str) -> float:
+    return int(text) / 1000
+
+
+def _ratio(text: str) -> float:
+    ratio = float(text)
+    if not 0 <= ratio <= 1:
+        raise ValueError
+    return ratio
+
+
+def _own(environ: Mapping[str, str], fields: tuple[Field[Any], ...]) -> dict[str, Any]:
+    by_variable = {f"OBSLIB_{item.name.upper()}": item for item in fields if item.name not in _NOT_FROM_ENVIRONMENT}
+    values: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith("OBSLIB_"):
+            continue
+        item = by_variable.get(variable)
+        if item is None:
+            close = difflib.get_close_matches(variable, by_variable, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise ConfigurationError(f"{variable} is not a variable obslib knows.{hint} Unset or rename it.")
+        values[item.name] = _parse(variable, text, item)
+    return values
+
+
+def _parse(variable: str, text: str, item: Field[Any]) -> object:
+    """Read a text as the type of the field it is for."""
+    kind = str(getattr(item.type, "__name__", item.type))
+    try:
+        if kind == "bool":
+            return _boolean(text)
+        if kind.startswith("int") or item.type == int | None:
+            return int(text)
+        if kind == "float":
+            return float(text)
+    except ValueError:
+        expected = {"bool": "true or false", "float": "a number"}.get(kind, "a whole number")
+        raise ConfigurationError(f"{variable} must be {expected}, not {text!r}.") from None
+    if kind.startswith("tuple"):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if kind.startswith("frozenset"):
+        return frozenset(part.strip() for part in text.split(",") if part.strip())
+    if kind.startswith("Mapping"):
+        return _mapping(variable, text)
+    return text.upper() if item.name == "log_level" else text
+
+
+def _boolean(text: str) -> bool:
+    lowered = text.lower()
+    if lowered in _TRUE:
+        return True
+    if lowered in _FALSE:
+        return False
+    raise ValueError
+
+
+def _mapping(variable: str, text: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise ConfigurationError(f"{variable} must be key=value pairs with commas between them.")
+        pairs[key.strip()] = unquote(value.strip())
+    return pairs

@@ -1,0 +1,244 @@
+"""The only file that knows versions of FastAPI and Starlette: the way in, native telemetry off, route templates.
+
+What each version leaves in the scope after routing was tried on FastAPI 0.115 to 0.165 and Starlette 0.46 to 1.10:
+
+- FastAPI ≥ 0.137: `scope["fastapi"]["effective_route_context"]` has the whole template of an API route; of a plain
+  Starlette route below an included router only its `starlette_route` has it. It goes stale when a mount is entered.
+- FastAPI before that: `scope["route"].path_format` is the whole template below the last mount.
+- Starlette alone sets `scope["route"]` from 1.7 on; before, only the endpoint is there.
+- A mount's template is nowhere, so `Mount.handle` is made to note it.
+"""
+
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Host, Mount, Route
+
+from obslib._record import RequestRecord
+from obslib.exceptions import ConfigurationError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: Where the scope of a request that is being recorded holds its record.
+SCOPE_RECORD: Final = "obslib.record"
+#: The presence of this key makes FastAPI ≥ 0.142 leave a request alone, mounted applications included.
+SCOPE_NATIVE_TELEMETRY: Final = "fastapi.telemetry"
+_NATIVE_SWITCHES: Final = ("tracing", "metrics", "logs", "auto_configure")
+_NATIVE_PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
+
+
+# --- the way in ------------------------------------------------------------------------------------------------------
+
+
+def wrap_app(app: Starlette, make_layer: Callable[[ASGIApp], ASGIApp]) -> Callable[[], None]:
+    """
+    Put a layer around everything the application does, its server-error handling included; return the undo.
+
+    A middleware cannot be that layer (one added later is outside of it, and FastAPI's own telemetry is outside of all
+    of them), so the application gets a subclass of its class that overrides `__call__` and nothing else.
+    """
+    original = type(app)
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        await original.__call__(app, scope, receive, send)
+
+    layer = make_layer(inner)
+
+    async def call(_self: Starlette, scope: Scope, receive: Receive, send: Send) -> None:
+        await layer(scope, receive, send)
+
+    instrumented = type(original.__name__, (original,), {"__call__": call, "__module__": original.__module__})
+    instrumented.__qualname__ = original.__qualname__
+    app.__class__ = instrumented
+
+    def undo() -> None:
+        if type(app) is instrumented:
+            app.__class__ = original
+
+    return undo
+
+
+def check_app(app: object) -> Starlette:
+    """
+    Return the application if it is one obslib can instrument.
+
+    Raises:
+        ConfigurationError: It is not a FastAPI or Starlette application.
+    """
+    if isinstance(app, Starlette):
+        return app
+    inner = getattr(app, "app", None)
+    hint = " Instrument the application inside it, before it is wrapped." if isinstance(inner, Starlette) else ""
+    raise ConfigurationError(
+        f"obslib instruments FastAPI and Starlette applications, not {type(app).__name__!r} objects.{hint}"
+    )
+
+
+def is_fastapi(app: Starlette) -> bool:
+    """Tell whether this is a FastAPI application, without importing FastAPI."""
+    return any(cls.__module__ == "fastapi.applications" for cls in type(app).__mro__)
+
+
+def switch_native_telemetry_off(app: Starlette) -> Callable[[], None]:
+    """
+    Stop FastAPI ≥ 0.142 from making signals of its own; return the undo.
+
+    Raises:
+        ConfigurationError: The application was given a provider for them, so that somebody wants them.
+    """
+    config = getattr(app, "_telemetry", None)
+    if not isinstance(config, dict):
+        return lambda: None
+    chosen = [name for name in _NATIVE_PROVIDERS if config.get(name) is not None]
+    if chosen:
+        raise ConfigurationError(
+            f"This application was made with FastAPI(telemetry={{{chosen[0]!r}: …}}): FastAPI would record every "
+            "request a second time. Leave that argument out, because obslib makes these signals, or do not instrument "
+            "this application."
+        )
+    before = {name: config[name] for name in _NATIVE_SWITCHES if name in config}
+    config.update(dict.fromkeys(before, False))
+
+    def undo() -> None:
+        config.update(before)
+
+    return undo
+
+
+# --- mounts ----------------------------------------------------------------------------------------------------------
+
+
+class _MountPatch:
+    """Makes `Mount.handle` note the mount's template in the record, while anybody needs it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._original: Callable[..., Awaitable[None]] | None = None
+
+    def acquire(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._original is None:
+                self._original = original = Mount.handle
+
+                async def handle(self: Mount, scope: Scope, receive: Receive, send: Send) -> None:
+                    record = scope.get(SCOPE_RECORD)
+                    if record is not None:
+                        enter_mount(record, self, scope)
+                    await original(self, scope, receive, send)
+
+                Mount.handle = handle  # type: ignore[method-assign]
+
+    def release(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._original is not None:
+                Mount.handle = self._original  # type: ignore[assignment,method-assign]
+                self._original = None
+
+
+MOUNT_PATCH: Final = _MountPatch()
+
+
+def enter_mount(record: RequestRecord, mount: Mount, scope: Scope) -> None:
+    """Note a mount that is entered, and what is in the scope now: if it still is at the end, no leaf matched."""
+    record.mount_template += mount_template(mount)
+    record.mount_route = scope.get("route")
+    record.mount_context = _effective_context(scope)
+
+
+def mount_template(mount: Mount) -> str:
+    """Return e.g. `/tenants/{tenant}` for `Mount("/tenants/{tenant:int}")`."""
+    return mount.path_format.removesuffix("/{path}").rstrip("/")
+
+
+# --- templates -------------------------------------------------------------------------------------------------------
+
+
+def route_template(record: RequestRecord) -> str:
+    """Return the template of the route that matched, mounts included; `""` if none did."""
+    scope = record.scope
+    leaf = _leaf_template(record, scope)
+    if leaf is not None:
+        return record.mount_template + leaf
+    if record.mount_template or record.mount_route is not None:
+        return f"{record.mount_template}/{{path}}"
+    return ""
+
+
+def _leaf_template(record: RequestRecord, scope: Scope) -> str | None:
+    context = _effective_context(scope)
+    if context is not None and context is not record.mount_context:
+        template = getattr(context, "path_format", "") or getattr(
+            getattr(context, "starlette_route", None), "path_format", None
+        )
+        if template and not isinstance(getattr(context, "original_route", None), Mount):
+            return str(template)
+    route = scope.get("route")
+    if route is not None and route is not record.mount_route and not isinstance(route, (Mount, Host)):
+        template = getattr(route, "path_format", None)
+        return None if template is None else str(template)
+    if route is None:
+        return _template_of_endpoint(record, scope)
+    return None
+
+
+def _effective_context(scope: Scope) -> Any:
+    fastapi = scope.get("fastapi")
+    return fastapi.get("effective_route_context") if isinstance(fastapi, dict) else None
+
+
+def _template_of_endpoint(record: RequestRecord, scope: Scope) -> str | None:
+    """Starlette before 1.7: find the route by its endpoint, in the router that matched, once per endpoint."""
+    endpoint = scope.get("endpoint")
+    router = scope.get("router")
+    if endpoint is None or router is None or isinstance(record.mount_route, Route):
+        return None
+    for route in getattr(router, "routes", ()):
+        if isinstance(route, Route) and route.endpoint is endpoint and _same_parameters(route, scope):
+            return route.path_format
+    return None
+
+
+def _same_parameters(route: Route, scope: Scope) -> bool:
+    return set(route.param_convertors) <= set(scope.get("path_params", ()))
+
+
+# --- what there is ---------------------------------------------------------------------------------------------------
+
+
+def known_routes(app: Starlette) -> Iterator[tuple[str, str]]:
+    """Yield method and template of every route there is, mounted applications included."""
+    yield from _routes_below(app.routes, "", 0)
+
+
+def _routes_below(routes: Iterable[BaseRoute], prefix: str, depth: int) -> Iterator[tuple[str, str]]:
+    if depth > 8:
+        return
+    for route in routes:
+        if isinstance(route, Mount):
+            yield from _routes_below(route.routes or (), prefix + mount_template(route), depth + 1)
+        elif isinstance(route, Host):
+            yield from _routes_below(route.routes or (), prefix, depth + 1)
+        elif hasattr(route, "effective_route_contexts"):  # FastAPI ≥ 0.137 keeps included routers as one entry
+            yield from _included_routes(route, prefix, depth)
+        elif isinstance(route, Route):
+            for method in sorted(route.methods or ()):
+                yield method, prefix + route.path_format
+
+
+def _included_routes(included: Any, prefix: str, depth: int) -> Iterator[tuple[str, str]]:
+    for context in included.effective_route_contexts():
+        starlette_route = getattr(context, "starlette_route", None)
+        if starlette_route is not None:
+            yield from _routes_below((starlette_route,), prefix, depth + 1)
+        elif context.path_format:
+            for method in sorted(context.methods or ()):
+                yield method, prefix + context.path_format

@@ -1,0 +1,184 @@
+"""One log event → one line: JSON for machines, or text for people. Anything can be logged; nothing makes it raise."""
+
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
+
+import orjson
+import structlog
+
+from obslib import names
+
+_OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+#: Longer lines are cut at their values, so that one event cannot fill the buffer.
+MAX_LINE_BYTES: Final = 256 * 1024
+_MAX_VALUE_CHARACTERS: Final = 8 * 1024
+_MAX_ITEMS: Final = 256
+_MAX_DEPTH: Final = 8
+_MAX_CONTAINERS: Final = 1000
+_CUT: Final = "…"
+_MAX_CACHED_KEYS: Final = 4096
+REDACTED: Final = "[REDACTED]"
+_NANOSECONDS: Final = 1_000_000_000
+
+
+class Redactor:
+    """Decides by key which values are secrets, and remembers the decisions."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._keys = frozenset(key.lower().replace("-", "_") for key in keys)
+        self._suffixes = tuple(f"_{key}" for key in self._keys)
+        self._known: dict[object, bool] = {}
+
+    def is_secret(self, key: object) -> bool:
+        """Tell whether the value under this key must not be shown."""
+        known = self._known.get(key)
+        if known is None:
+            normal = str(key).lower().replace("-", "_")
+            known = normal in self._keys or normal.endswith(self._suffixes)
+            if len(self._known) < _MAX_CACHED_KEYS:
+                self._known[key] = known
+        return known
+
+    def redact(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Replace secrets in place, in nested mappings in copies of them."""
+        for key, value in values.items():
+            if self.is_secret(key):
+                values[key] = REDACTED
+            elif value.__class__ in _CONTAINERS:
+                values[key] = self._redact_nested(value, _Walk())
+        return values
+
+    def _redact_nested(self, value: Any, walk: "_Walk") -> Any:
+        if value.__class__ not in _CONTAINERS:
+            return value
+        if not walk.enter():
+            return _CUT
+        try:
+            if isinstance(value, dict):
+                return {
+                    key: REDACTED if self.is_secret(key) else self._redact_nested(item, walk)
+                    for key, item in value.items()
+                }
+            return [self._redact_nested(item, walk) for item in cast(Iterable[Any], value)]
+        finally:
+            walk.leave()
+
+
+class _Walk:
+    """Bounds a walk through nested values, which may be cyclic, by depth and by containers visited."""
+
+    __slots__ = ("depth", "left")
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.left = _MAX_CONTAINERS
+
+    def enter(self) -> bool:
+        """Tell whether one more container may be opened, and open it."""
+        if self.depth >= _MAX_DEPTH or self.left <= 0:
+            return False
+        self.depth += 1
+        self.left -= 1
+        return True
+
+    def leave(self) -> None:
+        """Close the container opened last."""
+        self.depth -= 1
+
+
+_CONTAINERS: Final[frozenset[type]] = frozenset({dict, list, tuple})
+
+
+class Clock:
+    """Formats wall-clock time as RFC 3339 in UTC with microseconds; the second is formatted once."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def format(self, unix_ns: int) -> str:
+        """Return e.g. `2026-11-22T09:30:00.000123Z`."""
+        second, rest = divmod(unix_ns, _NANOSECONDS)
+        if second != self._second:
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+            self._second = second
+        return f"{self._text}{rest // 1000:06d}Z"
+
+
+def exception_values(exception: BaseException) -> dict[str, str]:
+    """Return the log keys of an exception."""
+    kind = type(exception)
+    module = kind.__module__
+    return {
+        names.LOG_EXCEPTION_TYPE: kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}",
+        names.LOG_EXCEPTION_MESSAGE: _text(exception),
+        names.LOG_EXCEPTION_STACKTRACE: "".join(traceback.format_exception(exception)),
+    }
+
+
+def render_json(values: dict[str, Any]) -> bytes:
+    """Return the values as one JSON object and a newline."""
+    try:
+        line = orjson.dumps(values, default=_text, option=_OPTIONS)
+    except (TypeError, ValueError, RecursionError):
+        line = b""
+    if 0 < len(line) <= MAX_LINE_BYTES:
+        return line
+    return orjson.dumps(_plain(values, _Walk()), option=_OPTIONS)
+
+
+class ConsoleRenderer:
+    """Renders for people: structlog's console renderer without the keys that only machines need."""
+
+    def __init__(self) -> None:
+        self._renderer = structlog.dev.ConsoleRenderer(sort_keys=False)
+
+    def __call__(self, values: dict[str, Any]) -> bytes:
+        """Return one event as a line of text, with its stack trace below."""
+        shown = {key: value for key, value in values.items() if key != names.LOG_SERVICE and value != ""}
+        stacktrace = shown.pop(names.LOG_EXCEPTION_STACKTRACE, None)
+        text = self._renderer(None, str(values.get(names.LOG_LEVEL, "")), _plain(shown, _Walk()))
+        if stacktrace:
+            text = f"{text}\n{stacktrace.rstrip()}"
+        return f"{text}\n".encode("utf-8", "replace")
+
+
+def _plain(value: Any, walk: _Walk) -> Any:
+    """Return what orjson certainly renders: cut to size, cycles and depth ended, invalid Unicode replaced."""
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else _text(value)
+    if not isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        return _text(value)
+    if not walk.enter():
+        return _CUT
+    try:
+        if isinstance(value, Mapping):
+            return {_text(key): _plain(item, walk) for key, item in _first(value.items())}
+        return [_plain(item, walk) for item in _first(value)]
+    finally:
+        walk.leave()
+
+
+def _first(items: Iterable[Any]) -> list[Any]:
+    return [item for item, _ in zip(items, range(_MAX_ITEMS), strict=False)]
+
+
+def _text(value: object) -> str:
+    """Return a text for anything, also for what cannot describe itself."""
+    try:
+        text = str(value) if isinstance(value, (str, BaseException)) else _repr(value)
+    except Exception as error:  # noqa: BLE001 -- a user's __str__ or __repr__ may raise anything
+        text = f"<{type(value).__name__}: {type(error).__name__} while it was rendered>"
+    if len(text) > _MAX_VALUE_CHARACTERS:
+        text = f"{text[:_MAX_VALUE_CHARACTERS]}… ({len(text)} characters)"
+    return text.encode("utf-8", "replace").decode()
+
+
+def _repr(value: object) -> str:
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value[: _MAX_VALUE_CHARACTERS + 1]).decode("utf-8", "backslashreplace")
+    return repr(value)

@@ -1,0 +1,335 @@
+"""The logs: every line in one JSON shape, each with the ids of its request, and one access line a request."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import structlog
+from opentelemetry import trace
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from obslib import names
+from obslib._log_render import Clock, ConsoleRenderer, Redactor, exception_values, render_json
+from obslib._record import RequestRecord, current_record
+from obslib._sink import LineSink
+from obslib.settings import LEVELS, Settings
+
+#: Loggers that servers configure for themselves; their handlers give way to ours, so that each line comes out once.
+_SERVER_LOGGERS: Final = (
+    "uvicorn",
+    "uvicorn.error",
+    "uvicorn.asgi",
+    "uvicorn.access",
+    "gunicorn.error",
+    "gunicorn.access",
+)
+#: Access logs that our access line replaces.
+_REPLACED_LOGGERS: Final = frozenset({"uvicorn.access", "gunicorn.access"})
+_STDLIB_ATTRIBUTES: Final = frozenset(
+    {*vars(logging.LogRecord("", 0, "", 0, "", (), None)), "message", "asctime", "taskName", "color_message"}
+)
+_LEVEL_NAMES: Final = {"warn": "warning", "exception": "error", "fatal": "critical", "msg": "info"}
+_LEVEL_NUMBERS: Final = {name.lower(): number for name, number in LEVELS.items()}
+
+
+class LogPipeline:
+    """
+    A Recorder, and the way every other line takes to stdout: complete, redact, render, hand to the sink.
+
+    Args:
+        write: Takes a rendered line and whether it is an error.
+        now_unix_ns: The wall clock.
+    """
+
+    signal: Final = "logs"
+
+    def __init__(
+        self, settings: Settings, write: Callable[[bytes, bool], None], now_unix_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.service_name = settings.service_name
+        self.level_number = settings.log_level_number
+        self._access_log = settings.access_log
+        self._write = write
+        self._now_unix_ns = now_unix_ns
+        self._clock = Clock()
+        self._redactor = Redactor(settings.redacted_keys)
+        self._render = ConsoleRenderer() if _for_people(settings) else render_json
+
+    def started(self, record: RequestRecord) -> None:
+        """Make the lines logged while this request is served come out here."""
+        record.log_pipeline = self
+
+    def finished(self, record: RequestRecord) -> None:
+        """Write the access line."""
+        if not self._access_log:
+            return
+        status = record.status_code
+        failed = status >= 500 or record.error_type == names.ERROR_INCOMPLETE_RESPONSE
+        values: dict[str, Any] = {
+            names.LOG_TIMESTAMP: self._clock.format(record.start_unix_ns + record.duration_ns),
+            names.LOG_LEVEL: "error" if failed else "info",
+            names.LOG_EVENT: names.ACCESS_EVENT,
+            names.LOG_LOGGER: names.ACCESS_LOGGER,
+            names.LOG_SERVICE: self.service_name,
+            names.LOG_TRACE_ID: record.trace_id,
+            names.LOG_SPAN_ID: record.span_id,
+            names.LOG_REQUEST_ID: record.request_id,
+            names.LABEL_METHOD: record.method,
+            names.LABEL_ROUTE: record.route,
+            names.LABEL_STATUS_CODE: status or None,
+            names.LABEL_ERROR_TYPE: record.error_type,
+            names.LABEL_SCHEME: record.scheme,
+            names.LOG_URL_PATH: record.scope.get("path", ""),
+            names.LOG_DURATION: record.duration_ns / 1e9,
+            names.LOG_REQUEST_BODY_SIZE: record.request_body_bytes,
+            names.LOG_RESPONSE_BODY_SIZE: record.response_body_bytes,
+            names.LOG_CLIENT_ADDRESS: record.client_address,
+            names.LOG_USER_AGENT: record.user_agent,
+        }
+        if record.bound:
+            for key, value in self._redactor.redact(dict(record.bound)).items():
+                values.setdefault(key, value)
+        if record.exception is not None:
+            values.update(exception_values(record.exception))
+        self._write(self._render(values), failed)
+
+    def log(self, level: str, logger_name: str, event: object, values: EventDict) -> None:
+        """Write one line if its level is wanted; `exc_info` among the values becomes the exception's keys."""
+        if _LEVEL_NUMBERS.get(level, logging.INFO) >= self.level_number:
+            _expand_exception(values)
+            self.emit(level, logger_name, event, values)
+
+    def emit(self, level: str, logger_name: str, event: object, values: EventDict, unix_ns: int | None = None) -> None:
+        """
+        Write one line.
+
+        Args:
+            level: Lower-case name of the level.
+            values: Further keys; they do not override those every line has.
+            unix_ns: When it happened; now if not given.
+        """
+        record = current_record.get()
+        line: dict[str, Any] = {
+            names.LOG_TIMESTAMP: self._clock.format(self._now_unix_ns() if unix_ns is None else unix_ns),
+            names.LOG_LEVEL: level,
+            names.LOG_EVENT: event,
+            names.LOG_LOGGER: logger_name,
+            names.LOG_SERVICE: self.service_name,
+            **_current_ids(record),
+        }
+        if record is not None and record.bound:
+            for key, value in record.bound.items():
+                line.setdefault(key, value)
+        for key, value in values.items():
+            line.setdefault(key, value) if key in _RESERVED else line.__setitem__(key, value)
+        self._write(self._render(self._redactor.redact(line)), _LEVEL_NUMBERS.get(level, 0) >= logging.ERROR)
+
+
+_RESERVED: Final = frozenset(
+    {names.LOG_TIMESTAMP, names.LOG_LEVEL, names.LOG_EVENT, names.LOG_LOGGER, names.LOG_SERVICE,
+     names.LOG_TRACE_ID, names.LOG_SPAN_ID, names.LOG_REQUEST_ID}
+)  # fmt: skip
+
+
+def _current_ids(record: RequestRecord | None) -> dict[str, str]:
+    """Return the ids of the current span, and of the request around it."""
+    span = trace.get_current_span()
+    if record is not None and (span is record.span or span is trace.INVALID_SPAN):
+        return {
+            names.LOG_TRACE_ID: record.trace_id,
+            names.LOG_SPAN_ID: record.span_id,
+            names.LOG_REQUEST_ID: record.request_id,
+        }
+    context = span.get_span_context()
+    return {
+        names.LOG_TRACE_ID: format(context.trace_id, "032x") if context.is_valid else "",
+        names.LOG_SPAN_ID: format(context.span_id, "016x") if context.is_valid else "",
+        names.LOG_REQUEST_ID: "" if record is None else record.request_id,
+    }
+
+
+def _for_people(settings: Settings) -> bool:
+    if settings.log_format == "auto":
+        return sys.stdout is not None and sys.stdout.isatty()
+    return settings.log_format == "console"
+
+
+# --- structlog -------------------------------------------------------------------------------------------------------
+
+
+class _Pipelines:
+    """Which pipeline a line takes: its request's, else the one set up last, else one that only prints."""
+
+    def __init__(self) -> None:
+        self._active: list[LogPipeline] = []
+        self._unconfigured: LogPipeline | None = None
+
+    def push(self, pipeline: LogPipeline) -> None:
+        self._active.append(pipeline)
+
+    def remove(self, pipeline: LogPipeline) -> None:
+        self._active = [other for other in self._active if other is not pipeline]
+
+    def current(self) -> LogPipeline:
+        record = current_record.get()
+        if record is not None and record.log_pipeline is not None:
+            return cast(LogPipeline, record.log_pipeline)
+        if self._active:
+            return self._active[-1]
+        if self._unconfigured is None:
+            self._unconfigured = _printing_pipeline()
+        return self._unconfigured
+
+
+def _printing_pipeline() -> LogPipeline:
+    sink = LineSink(
+        buffer_bytes=1 << 20, overflow="drop", flush_interval_seconds=1, on_dropped=lambda _reason, _count: None
+    )
+    return LogPipeline(Settings(), lambda line, is_error: sink.write(line, is_error=is_error))
+
+
+PIPELINES: Final = _Pipelines()
+
+
+class _Output:
+    """The logger below structlog's: the processors have written the line already."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_args, **_kwargs: None
+
+
+def _emit(_logger: WrappedLogger, method_name: str, event_dict: EventDict) -> EventDict:
+    """Hand an event to the pipeline it belongs to: the one processor that ends the chain."""
+    event = event_dict.pop("event", "")
+    logger_name = event_dict.pop("logger", "")
+    PIPELINES.current().log(_LEVEL_NAMES.get(method_name, method_name), logger_name, event, event_dict)
+    raise structlog.DropEvent
+
+
+def _expand_exception(event_dict: EventDict) -> None:
+    """Replace `exc_info` (True, an exception or a triple) by the exception's keys."""
+    exc_info = event_dict.pop("exc_info", None)
+    if not exc_info:
+        return
+    exception = exc_info
+    if isinstance(exc_info, tuple):
+        exception = exc_info[1]
+    elif not isinstance(exc_info, BaseException):
+        exception = sys.exception()
+    if isinstance(exception, BaseException):
+        event_dict.update(exception_values(exception))
+
+
+PROCESSORS: Final = [structlog.contextvars.merge_contextvars, _emit]
+_OUTPUT: Final = _Output()
+
+
+def get_logger(name: str = "", /, **values: Any) -> FilteringBoundLogger:
+    """
+    Return a structlog logger whose lines carry the ids of the request and span they are logged in.
+
+    Log events, not sentences: `log.info("order_rejected", reason=…)`. Works before `instrument()`, and follows it.
+
+    Args:
+        name: Comes out under the key `logger`; usually `__name__`.
+        **values: Come out on every line of this logger.
+    """
+    logger = structlog.wrap_logger(
+        _OUTPUT, processors=PROCESSORS, wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET)
+    )
+    return cast(FilteringBoundLogger, logger.bind(logger=name, **values))
+
+
+def configure_structlog(level_number: int) -> Callable[[], None]:
+    """Send the lines of `structlog.get_logger()` through obslib; return the undo."""
+    before = structlog.get_config() if structlog.is_configured() else None
+    structlog.configure(
+        processors=PROCESSORS,
+        wrapper_class=structlog.make_filtering_bound_logger(level_number),
+        context_class=dict,
+        logger_factory=lambda *_args: _OUTPUT,
+        cache_logger_on_first_use=True,
+    )
+
+    def undo() -> None:
+        if before is None:
+            structlog.reset_defaults()
+        else:
+            structlog.configure(**before)
+
+    return undo
+
+
+# --- the standard library's logging ----------------------------------------------------------------------------------
+
+
+class BridgeHandler(logging.Handler):
+    """Takes the standard library's records into the pipeline."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; never raises."""
+        values = {key: value for key, value in record.__dict__.items() if key not in _STDLIB_ATTRIBUTES}
+        if record.exc_info and record.exc_info[1] is not None:
+            values.update(exception_values(record.exc_info[1]))
+        if record.stack_info:
+            values["stack"] = record.stack_info
+        level = _LEVEL_NAMES.get(record.levelname.lower(), record.levelname.lower())
+        PIPELINES.current().emit(level, record.name, _message(record), values, int(record.created * 1e9))
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception as error:  # noqa: BLE001 -- a caller's arguments may not fit, or raise in __str__
+        return f"{record.msg!s} (its arguments could not be formatted: {type(error).__name__})"
+
+
+class StdlibBridge:
+    """Puts our handler in place of others: on the root logger, and on those that servers configure for themselves."""
+
+    def __init__(self, level_number: int) -> None:
+        self._level_number = level_number
+        self._handler = BridgeHandler()
+        self._before: dict[str, tuple[list[logging.Handler], int, bool, bool]] = {}
+        self._captured_warnings = False
+
+    def install(self) -> None:
+        """Take over; call it again after a server has configured its own handlers."""
+        root = logging.getLogger()
+        if "" not in self._before:
+            self._before[""] = (root.handlers[:], root.level, root.propagate, root.disabled)
+            root.setLevel(self._level_number)
+            self._captured_warnings = logging._warnings_showwarning is None  # type: ignore[attr-defined]  # noqa: SLF001
+            logging.captureWarnings(capture=True)
+        root.handlers[:] = [
+            handler for handler in root.handlers if not _prints(handler) and handler is not self._handler
+        ]
+        root.addHandler(self._handler)
+        for name in _SERVER_LOGGERS:
+            logger = logging.getLogger(name)
+            if name not in self._before:
+                self._before[name] = (logger.handlers[:], logger.level, logger.propagate, logger.disabled)
+            logger.handlers[:] = [handler for handler in logger.handlers if not _prints(handler)]
+            logger.propagate = True
+            logger.disabled = name in _REPLACED_LOGGERS
+
+    def uninstall(self) -> None:
+        """Put everything back."""
+        for name, (handlers, level, propagate, disabled) in self._before.items():
+            logger = logging.getLogger(name)
+            logger.handlers[:] = handlers
+            logger.setLevel(level)
+            logger.propagate = propagate
+            logger.disabled = disabled
+        if self._captured_warnings:
+            logging.captureWarnings(capture=False)
+        self._before.clear()
+
+
+def _prints(handler: logging.Handler) -> bool:
+    """Tell whether a handler writes to the terminal, as ours does; files, syslog and pytest's capture stay."""
+    return type(handler) is logging.StreamHandler and getattr(handler, "stream", None) in {
+        sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__,
+    }  # fmt: skip

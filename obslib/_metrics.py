@@ -1,0 +1,145 @@
+"""The metrics: a Recorder over children that are found by one look-up."""
+
+import platform
+from collections.abc import Iterable
+from typing import Final
+
+import prometheus_client
+
+from obslib import names
+from obslib._instruments import GaugeChild, HistogramChild, Instruments
+from obslib._record import RequestRecord
+from obslib._version import __version__
+from obslib.settings import Settings
+
+#: Duration children made at start, so that a first error is an increase Prometheus can see.
+MAX_ZERO_CHILDREN: Final = 500
+
+
+class MetricsRecorder:
+    """Records durations with exemplars, requests in flight and body sizes."""
+
+    signal: Final = "metrics"
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._duration = instruments.histogram(
+            names.HTTP_SERVER_REQUEST_DURATION,
+            "Duration of requests, until the last byte of the response.",
+            (
+                names.LABEL_METHOD,
+                names.LABEL_ROUTE,
+                names.LABEL_STATUS_CODE,
+                names.LABEL_SCHEME,
+                names.LABEL_ERROR_TYPE,
+            ),
+        )
+        self._active = instruments.gauge(
+            names.HTTP_SERVER_ACTIVE_REQUESTS, "Requests in flight.", (names.LABEL_METHOD, names.LABEL_SCHEME)
+        )
+        self._request_size = instruments.histogram(
+            names.HTTP_SERVER_REQUEST_BODY_SIZE,
+            "Bytes of request bodies, as counted while they were read.",
+            (names.LABEL_METHOD, names.LABEL_ROUTE),
+            buckets=names.BODY_SIZE_BUCKETS_BYTES,
+        )
+        self._response_size = instruments.histogram(
+            names.HTTP_SERVER_RESPONSE_BODY_SIZE,
+            "Bytes of response bodies, as counted while they were sent.",
+            (names.LABEL_METHOD, names.LABEL_ROUTE),
+            buckets=names.BODY_SIZE_BUCKETS_BYTES,
+        )
+        self._active_children: dict[tuple[str, str], GaugeChild] = {}
+        self._children: dict[tuple[str, str, int, str, str], tuple[HistogramChild, HistogramChild, HistogramChild]] = {}
+
+    def started(self, record: RequestRecord) -> None:
+        """Count a request in."""
+        self._active_child(record).inc()
+
+    def finished(self, record: RequestRecord) -> None:
+        """Count a request out, with its duration and sizes."""
+        self._active_child(record).dec()
+        key = (record.method, record.route, record.status_code, record.scheme, record.error_type)
+        duration, request_size, response_size = self._children.get(key) or self._find_children(*key)
+        duration_ns = record.duration_ns
+        if record.sampled:
+            unix_seconds = (record.start_unix_ns + duration_ns) / 1e9
+            duration.observe(duration_ns / 1e9, record.trace_id, record.span_id, unix_seconds)
+        else:
+            duration.observe(duration_ns / 1e9)
+        request_size.observe(record.request_body_bytes)
+        response_size.observe(record.response_body_bytes)
+
+    def make_zero_children(self, routes: Iterable[tuple[str, str]]) -> None:
+        """Make a duration child with status 500 for each known method and route, at most `MAX_ZERO_CHILDREN`."""
+        made = 0
+        for method, route in routes:
+            if method in names.KNOWN_METHODS and method not in {"HEAD", "OPTIONS"} and made < MAX_ZERO_CHILDREN:
+                self._duration.labels(method, route, "500", "http", "500")
+                made += 1
+
+    def _active_child(self, record: RequestRecord) -> GaugeChild:
+        key = (record.method, record.scheme)
+        child = self._active_children.get(key)
+        if child is None:
+            child = self._active_children[key] = self._active.labels(*key)
+        return child
+
+    def _find_children(
+        self, method: str, route: str, status_code: int, scheme: str, error_type: str
+    ) -> tuple[HistogramChild, HistogramChild, HistogramChild]:
+        children = (
+            self._duration.labels(method, route, str(status_code) if status_code else "", scheme, error_type),
+            self._request_size.labels(method, route),
+            self._response_size.labels(method, route),
+        )
+        self._children[method, route, status_code, scheme, error_type] = children
+        return children
+
+
+class SelfTelemetry:
+    """What obslib says about itself."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self.spans_dropped = instruments.counter(
+            names.SPANS_DROPPED, "Spans that were not delivered, by reason.", (names.LABEL_REASON,)
+        )
+        self.spans_exported = instruments.counter(names.SPANS_EXPORTED, "Spans that a collector accepted.")
+        self.log_lines_dropped = instruments.counter(
+            names.LOG_LINES_DROPPED, "Log lines that were not written, by reason.", (names.LABEL_REASON,)
+        )
+        self.internal_errors = instruments.counter(
+            names.INTERNAL_ERRORS, "Errors inside telemetry that no request noticed, by signal.", (names.LABEL_SIGNAL,)
+        )
+        for reason in (names.DROPPED_QUEUE_FULL, names.DROPPED_EXPORT_FAILED, names.DROPPED_REJECTED):
+            self.spans_dropped.labels(reason)
+        self.log_lines_dropped.labels(names.DROPPED_BUFFER_FULL)
+        for signal in ("metrics", "logs", "traces"):
+            self.internal_errors.labels(signal)
+
+
+def describe_process(instruments: Instruments, settings: Settings) -> None:
+    """Make `obslib_build_info` and `target_info`, the latter with the resource's attributes as labels."""
+    instruments.info(
+        names.BUILD_INFO,
+        "Versions of obslib and of what it stands on.",
+        {
+            "version": __version__,
+            "python": platform.python_version(),
+            "prometheus_client": getattr(prometheus_client, "__version__", ""),
+        },
+    )
+    attributes = {
+        names.RESOURCE_SERVICE_NAME: settings.service_name,
+        names.RESOURCE_SERVICE_VERSION: settings.service_version,
+        **settings.resource_attributes,
+    }
+    instruments.info(
+        names.TARGET_INFO,
+        "The resource whose telemetry this is.",
+        {_label_name(name): value for name, value in attributes.items() if value},
+    )
+
+
+def _label_name(attribute: str) -> str:
+    text = "".join(character if character.isalnum() and character.isascii() else "_" for character in attribute)
+    return f"_{text}" if text[:1].isdigit() else text

@@ -1,0 +1,86 @@
+"""`/metrics` on a port of its own: for programs without ASGI, and for services that keep it off their own port."""
+
+import threading
+import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
+
+from obslib._exposition import Exposition, accepts_gzip, negotiate
+
+_READ_TIMEOUT_SECONDS: Final = 5.0
+
+
+class MetricsServer:
+    """Serves `GET <path>` from daemon threads."""
+
+    def __init__(self, exposition: Exposition, host: str, port: int, path: str) -> None:
+        self._exposition = exposition
+        self._address = (host, port)
+        self._path = path or "/metrics"
+        self._server: ThreadingHTTPServer | None = None
+
+    def start(self) -> None:
+        """
+        Start listening, unless it does.
+
+        Raises:
+            OSError: The port is taken or not allowed.
+        """
+        if self._server is None:
+            self._server = _Server(self._address, _handler(self._exposition, self._path))
+            threading.Thread(target=self._server.serve_forever, name="obslib-metrics", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Stay silent about scrapers that went away."""
+
+
+def _handler(exposition: Exposition, path: str) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _READ_TIMEOUT_SECONDS
+        server_version = "obslib"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            if self.path.partition("?")[0] != path:
+                self._answer(404, f"The metrics are at {path}.\n".encode())
+            elif not exposition.allows(self.headers.get("authorization", "")):
+                self._answer(401, b"A bearer token is needed.\n", ("WWW-Authenticate", "Bearer"))
+            else:
+                content_type = negotiate(self.headers.get("accept", ""))
+                body = exposition.render(content_type)
+                if accepts_gzip(self.headers.get("accept-encoding", "")):
+                    compressor = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+                    body = compressor.compress(body) + compressor.flush()
+                    self._answer(200, body, ("Content-Encoding", "gzip"), content_type=content_type)
+                else:
+                    self._answer(200, body, content_type=content_type)
+
+        do_HEAD = do_GET  # noqa: N815 -- http.server looks for this name
+
+        def _answer(
+            self, status: int, body: bytes, *extra: tuple[str, str], content_type: str = "text/plain; charset=utf-8"
+        ) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            for name, value in extra:
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, *_args: object) -> None:
+            """Scrapes are not worth a line."""
+
+    return Handler

@@ -1,0 +1,349 @@
+"""The layer around the application: it times a request, fills its record and tells each recorder, guarded."""
+
+import asyncio
+import contextlib
+import random
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextvars import Token
+from typing import Any, Final, Protocol
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from starlette.exceptions import HTTPException
+
+from obslib import names
+from obslib._exposition import Exposition
+from obslib._framework import (
+    SCOPE_NATIVE_TELEMETRY,
+    SCOPE_RECORD,
+    ASGIApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    route_template,
+)
+from obslib._record import Recorder, RequestRecord, current_record
+from obslib.settings import Settings
+
+#: The request headers anything here reads, beside that of the request id.
+WANTED_HEADERS: Final = frozenset({b"host", b"user-agent", b"traceparent", b"tracestate", b"baggage"})
+#: What a caller's request id may be made of; anything else is replaced by one of ours.
+_VALID_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}")
+_SCHEMES: Final = frozenset({"http", "https"})
+_LIFESPAN_OVER: Final = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
+#: opentelemetry-api's key; instrumentation libraries make no spans where it is set.
+_SUPPRESS: Final = otel_context._SUPPRESS_INSTRUMENTATION_KEY  # noqa: SLF001
+
+
+class Lifetime(Protocol):
+    """What starts with the first event that reaches the application, and ends with its lifespan."""
+
+    running: bool
+
+    def start(self) -> None:
+        """Start threads and sockets, in this process."""
+
+    def startup_complete(self) -> None:
+        """Called when the application's own start is over."""
+
+    def pause(self) -> None:
+        """Flush and stop them, within the shutdown deadline."""
+
+
+class ObservedLayer:
+    """
+    An ASGI layer that records HTTP requests and answers `/metrics`; everything else passes through.
+
+    Args:
+        recorders: Told in this order; the one for traces is first, because it fills the ids.
+        exposition: Answers `Settings.metrics_path`; None where metrics are off or have a port of their own.
+        on_error: Told the signal and the exception when telemetry fails; must not raise.
+        new_request_id: Makes an id for a request that brings none.
+        clock_ns: Monotonic clock.
+        now_unix_ns: Wall clock.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        recorders: Sequence[Recorder],
+        exposition: Exposition | None,
+        lifetime: Lifetime,
+        on_error: Callable[[str, BaseException], None],
+        new_request_id: Callable[[], str] | None = None,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+        now_unix_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._app = app
+        self.recorders = tuple(recorders)
+        self._exposition = exposition
+        self._lifetime = lifetime
+        self.on_error = on_error
+        self._new_request_id = new_request_id or random_request_id
+        self.clock_ns = clock_ns
+        self._now_unix_ns = now_unix_ns
+        self._metrics_path = settings.metrics_path if exposition is not None else ""
+        self.request_id_header = settings.request_id_header.lower().encode("latin-1")
+        self._wanted = WANTED_HEADERS | {self.request_id_header}
+        self._excluded = frozenset(path for path in settings.excluded_paths if not path.endswith("/*"))
+        prefixes = [path.removesuffix("/*") for path in settings.excluded_paths if path.endswith("/*")]
+        self._excluded |= frozenset(prefixes)
+        self._excluded_prefixes = tuple(f"{prefix}/" for prefix in prefixes)
+        self._trusts_callers = settings.trust_incoming_context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if not self._lifetime.running:
+            self._lifetime.start()
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(scope, receive, send)
+            return
+        scope[SCOPE_NATIVE_TELEMETRY] = None
+        if scope["type"] != "http" or SCOPE_RECORD in scope:
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        if root_path := scope.get("root_path"):
+            path = path.removeprefix(root_path) or "/"
+        if path == self._metrics_path and self._exposition is not None:
+            await self._exposition.serve(scope, send)
+        elif path in self._excluded or (self._excluded_prefixes and path.startswith(self._excluded_prefixes)):
+            await self._serve_excluded(scope, receive, send)
+        else:
+            await self._serve_recorded(scope, receive, send)
+
+    async def _serve_recorded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            record = self._begin(scope)
+        except Exception as error:  # noqa: BLE001 -- the guard: telemetry never reaches the request
+            self.on_error("record", error)
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(self, record, receive, send)
+        record_token = current_record.set(record)
+        span_token = None if record.otel_context is None else otel_context.attach(record.otel_context)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except BaseException as error:
+            exchange.break_off(error)
+            raise
+        else:
+            exchange.end()
+        finally:
+            _leave(record, record_token, span_token)
+
+    def _begin(self, scope: Scope) -> RequestRecord:
+        """Make the record of a request and tell the recorders that it has started."""
+        method = scope["method"]
+        if method not in names.KNOWN_METHODS:
+            method = names.OTHER
+        record = RequestRecord(scope, method, self.clock_ns(), self._now_unix_ns())  # type: ignore[arg-type]
+        if record.scheme not in _SCHEMES:
+            record.scheme = names.OTHER
+        self._read_headers(record, scope)
+        client = scope.get("client")
+        if client:
+            record.client_address = client[0]
+        scope[SCOPE_RECORD] = record
+        for recorder in self.recorders:
+            try:
+                recorder.started(record)
+            except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
+                self.on_error(recorder.signal, error)
+        return record
+
+    def _read_headers(self, record: RequestRecord, scope: Scope) -> None:
+        """Pick the headers that matter in one pass; several of one name are joined as RFC 9110 joins lists."""
+        wanted = self._wanted
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            if name in wanted:
+                headers[name] = headers[name] + b"," + value if name in headers else value
+        record.headers = headers
+        if user_agent := headers.get(b"user-agent"):
+            record.user_agent = user_agent.decode("latin-1")
+        request_id = headers.get(self.request_id_header)
+        if request_id and self._trusts_callers and _VALID_REQUEST_ID.fullmatch(request_id):
+            record.request_id = request_id.decode()
+        else:
+            record.request_id = self._new_request_id()
+
+    async def _serve_excluded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that leaves no trace: its children are unsampled, and instrumentation is suppressed."""
+        scope[SCOPE_RECORD] = None
+        silent = SpanContext(random.getrandbits(127) + 1, random.getrandbits(63) + 1, is_remote=False, trace_flags=_OFF)
+        context = trace.set_span_in_context(NonRecordingSpan(silent), otel_context.Context())
+        token = otel_context.attach(otel_context.set_value(_SUPPRESS, value=True, context=context))
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            otel_context.detach(token)
+
+    async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_order(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._lifetime.startup_complete()
+            elif message["type"] in _LIFESPAN_OVER:
+                await _in_thread(self._lifetime.pause)
+            await send(message)
+
+        await self._app(scope, receive, send_in_order)
+
+
+_OFF: Final = TraceFlags(TraceFlags.DEFAULT)
+
+
+class _Exchange:
+    """One request and its response, as they pass the layer."""
+
+    __slots__ = ("_finished", "_layer", "_receive", "_record", "_send", "_trailers")
+
+    def __init__(self, layer: ObservedLayer, record: RequestRecord, receive: Receive, send: Send) -> None:
+        self._layer = layer
+        self._record = record
+        self._receive = receive
+        self._send = send
+        self._trailers = False
+        self._finished = False
+
+    async def receive(self) -> Message:
+        """Pass on what the client sends, counting its bytes."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._record.request_body_bytes += len(message.get("body", b""))
+        elif message["type"] == "http.disconnect" and not self._finished:
+            self._record.client_disconnected = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass on what the application sends; the last byte ends the record."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            self._record.response_body_bytes += len(message.get("body", b""))
+            await self._pass_on(message)
+            if not message.get("more_body", False) and not self._trailers:
+                self._finish()
+        elif kind == "http.response.start":
+            self._record.status_code = message["status"]
+            self._trailers = message.get("trailers", False)
+            await self._pass_on(self._with_request_id(message))
+        else:
+            await self._pass_on(message)
+            last_trailers = kind == "http.response.trailers" and not message.get("more_trailers", False)
+            if last_trailers or kind == "http.response.pathsend":
+                self._finish()
+
+    async def _pass_on(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:
+            # The ASGI specification: sending to a client that has gone may raise one.
+            self._record.client_disconnected = True
+            raise
+
+    def end(self) -> None:
+        """The application has returned: if it owed more of the response, that is what there is to say."""
+        if self._finished:
+            return
+        record = self._record
+        if not record.client_disconnected:
+            if record.status_code:
+                record.error_type = names.ERROR_INCOMPLETE_RESPONSE
+            else:
+                record.status_code = 500  # what servers answer for an application that has sent nothing
+        self._finish()
+
+    def break_off(self, error: BaseException) -> None:
+        """The application has raised."""
+        if self._finished:
+            return
+        record = self._record
+        if isinstance(error, Exception):
+            record.exception = error
+        if not record.client_disconnected:
+            if record.status_code or not isinstance(error, Exception):
+                record.error_type = names.ERROR_INCOMPLETE_RESPONSE
+            else:
+                record.status_code = 500
+        self._finish()
+
+    def _finish(self) -> None:
+        """Complete the record and tell the recorders."""
+        if self._finished:
+            return
+        self._finished = True
+        record = self._record
+        layer = self._layer
+        record.duration_ns = layer.clock_ns() - record.start_clock_ns
+        try:
+            record.route = route_template(record)
+        except Exception as error:  # noqa: BLE001 -- the guard: a framework's new version must not fail requests
+            layer.on_error("record", error)
+        if record.status_code >= 500:
+            _explain_failure(record)
+        elif record.client_disconnected:
+            record.error_type = names.ERROR_CLIENT_DISCONNECT
+        for recorder in layer.recorders:
+            try:
+                recorder.finished(record)
+            except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
+                layer.on_error(recorder.signal, error)
+
+    def _with_request_id(self, message: Message) -> Message:
+        """Return the message with our request id, unless the application has set one."""
+        name = self._layer.request_id_header
+        headers = message.get("headers") or ()
+        for present, _ in headers:
+            if present == name or present.lower() == name:
+                return message
+        return {**message, "headers": [*headers, (name, self._record.request_id.encode("latin-1"))]}
+
+
+def _explain_failure(record: RequestRecord) -> None:
+    """Fill the error type of a 5xx, and the exception that an error handler is answering, if one is."""
+    if not record.error_type:
+        record.error_type = str(record.status_code)
+    if record.exception is None:
+        # Starlette answers from inside its `except` blocks, so the exception is the one being handled right now.
+        handled = sys.exception()
+        if isinstance(handled, Exception) and not isinstance(handled, HTTPException):
+            record.exception = handled
+
+
+def _leave(
+    record: RequestRecord, record_token: Token[RequestRecord | None], span_token: Token[otel_context.Context] | None
+) -> None:
+    # A coroutine that is thrown away is closed in somebody else's context, where there is nothing to reset.
+    if span_token is not None and otel_context.get_current() is record.otel_context:
+        otel_context.detach(span_token)
+    with contextlib.suppress(ValueError):
+        current_record.reset(record_token)
+
+
+def random_request_id() -> str:
+    """Return 32 hexadecimal digits."""
+    return format(random.getrandbits(128), "032x")
+
+
+async def _in_thread(function: Callable[[], None]) -> None:
+    """Run a blocking function beside the event loop; unlike the default executor, never behind other work."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+
+    def run() -> None:
+        try:
+            function()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop may have been closed meanwhile
+                loop.call_soon_threadsafe(lambda: None if done.done() else done.set_result(None))
+
+    threading.Thread(target=run, name="obslib-shutdown", daemon=True).start()
+    await done

@@ -1,0 +1,105 @@
+"""Everything one service's telemetry is made of, put together without touching anything outside."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry import trace
+from prometheus_client import CollectorRegistry
+
+from obslib._contrib import ContribRecorder
+from obslib._errors import ErrorReporter
+from obslib._exposition import Exposition
+from obslib._framework import ASGIApp
+from obslib._instruments import Instruments
+from obslib._log_render import Redactor
+from obslib._logs import LogPipeline
+from obslib._metrics import MetricsRecorder, SelfTelemetry, describe_process
+from obslib._middleware import Lifetime, ObservedLayer
+from obslib._record import Recorder
+from obslib._traces import TracesRecorder, make_propagator
+from obslib._version import __version__
+from obslib.settings import Settings
+
+#: Until workers form a group, every process is the worker 0.
+WORKER = "0"
+
+
+class Telemetry:
+    """
+    The parts, made once at set-up.
+
+    Args:
+        write: Takes rendered log lines.
+        now_unix_ns: The wall clock.
+        monotonic_ns: The clock that durations are read from.
+        new_request_id: Makes request ids; random ones if not given.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        write: Callable[[bytes, bool], None],
+        now_unix_ns: Callable[[], int] = time.time_ns,
+        monotonic_ns: Callable[[], int] = time.perf_counter_ns,
+        new_request_id: Callable[[], str] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._now_unix_ns = now_unix_ns
+        self._monotonic_ns = monotonic_ns
+        self._new_request_id = new_request_id
+        self.registry = CollectorRegistry()
+        self.instruments = Instruments(self.registry, settings.max_label_sets)
+        self.self_telemetry = SelfTelemetry(self.instruments)
+        describe_process(self.instruments, settings)
+        self.log_pipeline = LogPipeline(settings, write, now_unix_ns)
+        self.errors = ErrorReporter(lambda signal: self.self_telemetry.internal_errors.labels(signal).inc(), self._log)
+        self.exposition = Exposition(
+            self.instruments,
+            settings.extra_registries,
+            worker=WORKER,
+            token=settings.metrics_token,
+            on_error=lambda error: self.errors.internal("metrics", error),
+        )
+        self.metrics_recorder: MetricsRecorder | None = None
+        self.contrib_recorder: ContribRecorder | None = None
+
+    def _log(self, level: str, event: str, values: dict[str, Any]) -> None:
+        if self.settings.logs_enabled:
+            self.log_pipeline.log(level, "obslib", event, values)
+
+    def make_layer(self, app: ASGIApp, provider: trace.TracerProvider | None, lifetime: Lifetime) -> ObservedLayer:
+        """Return the layer that records requests of an application, traces first."""
+        settings = self.settings
+        recorders: list[Recorder] = []
+        if provider is not None:
+            recorders.append(self._traces(provider))
+        if settings.metrics_enabled:
+            self.metrics_recorder = MetricsRecorder(self.instruments)
+            recorders.append(self.metrics_recorder)
+        if settings.logs_enabled:
+            recorders.append(self.log_pipeline)
+        on_own_path = settings.metrics_enabled and settings.metrics_path and settings.metrics_port is None
+        return ObservedLayer(
+            app,
+            settings=settings,
+            recorders=recorders,
+            exposition=self.exposition if on_own_path else None,
+            lifetime=lifetime,
+            on_error=self.errors.internal,
+            new_request_id=self._new_request_id,
+            clock_ns=self._monotonic_ns,
+            now_unix_ns=self._now_unix_ns,
+        )
+
+    def _traces(self, provider: trace.TracerProvider) -> Recorder:
+        if self.settings.engine == "contrib":
+            self.contrib_recorder = ContribRecorder(self.settings)
+            return self.contrib_recorder
+        return TracesRecorder(
+            provider.get_tracer("obslib", __version__),
+            make_propagator(self.settings.propagators),
+            self.settings,
+            Redactor(self.settings.redacted_keys).is_secret,
+        )
