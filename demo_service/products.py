@@ -1,7 +1,8 @@
 """The catalogue: read often, changed never, hence cached."""
 
 import re
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request
@@ -73,11 +74,12 @@ async def product_json(shop: Shop, product_id: int) -> str | None:
     if body is not None:
         return body
     async with shop.database.reading() as connection:
-        row = (await connection.execute(select(products).where(products.c.id == product_id))).one_or_none()
+        query = select(products).where(products.c.id == product_id)
+        row = (await connection.execute(query)).mappings().one_or_none()
     if row is None:
         # Not cached: a caller could fill the cache with numbers that do not exist.
         return None
-    body = orjson.dumps(dict(row._mapping)).decode()  # noqa: SLF001 -- SQLAlchemy's public accessor
+    body = orjson.dumps(_shown(row)).decode()
     await shop.cache.set(key, body, expire_seconds=_CACHE_SECONDS)
     return body
 
@@ -86,6 +88,11 @@ async def _page(shop: Shop, limit: int, after: int) -> str:
     query = select(products).where(products.c.id > after).order_by(products.c.id).limit(limit + 1)
     async with shop.database.reading() as connection:
         rows = (await connection.execute(query)).mappings().all()
-    items = [dict(row) for row in rows[:limit]]
+    items = [_shown(row) for row in rows[:limit]]
     following = cursors.encode("p", items[-1]["id"]) if len(rows) > limit else None
     return orjson.dumps({"items": items, "next_cursor": following}).decode()
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, object]:
+    # SQLAlchemy's keys are a subclass of str, which orjson refuses.
+    return {name: row[name] for name in Product.model_fields}
