@@ -123,7 +123,8 @@ def _status(parsed: argparse.Namespace, state: StateDirectory) -> int:
 def _scale(parsed: argparse.Namespace, state: StateDirectory) -> None:
     request = {"command": "scale", "service": parsed.service, "replicas": parsed.replicas}
     answer = control.ask(state.control_socket, request)
-    say(f"{answer['service']} has {answer['replicas']} replicas now ({answer['seconds']} s).")
+    count = answer["replicas"]
+    say(f"{answer['service']} has {count} replica{'s' * (count != 1)} now ({answer['seconds']} s).")
 
 
 def _spike(parsed: argparse.Namespace, state: StateDirectory) -> None:

@@ -4,16 +4,16 @@ import time
 from typing import Final
 
 from stack.errors import StackError
-from stack.processes import SHOP, WORKER
+from stack.processes import PAYMENTS, SHOP, WORKER
 from stack.traces import JaegerApi
 
 _LOOK_SECONDS: Final = 8.0
-_CANDIDATES: Final = 100
+_ALL: Final = {SHOP, PAYMENTS, WORKER}
 
 
 def example_trace(jaeger_url: str) -> str:
     """
-    The id of a recent trace, best one that crosses from the shop to the worker; "" when there is none.
+    The id of a recent trace, at best one with spans of all services; "" when there is none.
 
     Args:
         jaeger_url: Jaeger's address; "" when there is no Jaeger.
@@ -27,14 +27,15 @@ def example_trace(jaeger_url: str) -> str:
         except StackError:
             complete = False
         if complete:
-            return found
+            break
         time.sleep(0.5)
     return found
 
 
 def _newest(jaeger: JaegerApi) -> tuple[bool, str]:
-    crossed = jaeger.newest(WORKER, limit=_CANDIDATES)
-    if crossed:
-        return True, crossed[0]
-    recent = jaeger.newest(SHOP, limit=_CANDIDATES)
-    return False, recent[0] if recent else ""
+    orders = jaeger.newest(PAYMENTS)
+    for spans in orders:
+        if {span.service for span in spans} >= _ALL:
+            return True, spans[0].trace_id
+    recent = orders or jaeger.newest(SHOP)
+    return False, recent[0][0].trace_id if recent else ""

@@ -2,7 +2,6 @@
 
 from html.parser import HTMLParser
 from typing import Final
-from urllib.parse import quote
 
 import httpx
 
@@ -13,7 +12,6 @@ from stack.processes import SHOP
 
 REPLICAS_UP: Final = f'count(up{{{names.LABEL_SERVICE}="{SHOP}"}} == 1)'
 REQUESTS_SEEN: Final = f'sum({names.HTTP_SERVER_REQUEST_DURATION}_count{{{names.LABEL_SERVICE}="{SHOP}"}}) > 0'
-_RATE: Final = f"sum by ({names.LABEL_ROUTE}) (rate({names.HTTP_SERVER_REQUEST_DURATION}_count[1m]))"
 
 
 async def that_load(plan: Plan, http: httpx.AsyncClient) -> dict[str, str]:
@@ -33,7 +31,7 @@ def _candidates(plan: Plan) -> dict[str, tuple[str, ...]]:
         "its metrics": (plan.url("shop-1", "/metrics"),),
     }
     if plan.has(PROMETHEUS.name):
-        graph = f"/graph?g0.expr={quote(_RATE)}&g0.tab=0&g0.range_input=15m"
+        graph = f"/graph?g0.expr={names.HTTP_SERVER_ACTIVE_REQUESTS}&g0.tab=0"
         # Debian's Prometheus has the old pages only, and drops the query on the way from /graph to them.
         pages["Prometheus"] = (plan.url("prometheus", f"/classic{graph}"), plan.url("prometheus", graph))
         pages["its targets"] = (plan.url("prometheus", "/classic/targets"), plan.url("prometheus", "/targets"))

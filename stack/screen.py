@@ -37,7 +37,12 @@ def render(status: StackStatus, *, example_trace: str, style: Style) -> str:
     lines += _table(status, style)
     lines += ["", f"  {style.strong('Open')}"]
     lines += [_entry(title, url) for title, url in status.pages.items()]
-    lines += ["", f"  {style.strong('Try')}", _entry("place an order", _order(status))]
+    lines += [
+        "",
+        f"  {style.strong('Try')}",
+        _entry("place an order", _order(status)[0]),
+        _entry("", _order(status)[1]),
+    ]
     if "jaeger" not in status.missing:
         lines.append(_entry("see a trace", f"{run} trace --last"))
         if example_trace:
@@ -97,5 +102,9 @@ def _is_default(status: StackStatus) -> bool:
     return Path(status.state_directory) == DEFAULT_STATE and os.access(DEFAULT_STATE.parent / "Makefile", os.R_OK)
 
 
-def _order(status: StackStatus) -> str:
-    return f"curl -i {status.shop_url}/v1/products"
+def _order(status: StackStatus) -> tuple[str, str]:
+    body = """-d '{"items": [{"product_id": 1, "quantity": 2}]}'"""
+    return (
+        f"curl -i {status.shop_url}/v1/orders -H 'Idempotency-Key: '$RANDOM \\",
+        f"  -H 'Content-Type: application/json' {body}",
+    )

@@ -137,26 +137,40 @@ class JaegerApi:
             "earlier run. A recent one: trace --last"
         )
 
-    def newest(self, service: str, limit: int = 20) -> list[str]:
-        """The ids of a service's recent traces, newest first."""
+    def newest(self, service: str, limit: int = 20) -> list[list[Span]]:
+        """
+        A service's recent traces, newest first.
+
+        Raises:
+            StackError: Jaeger does not answer.
+
+        """
         now = datetime.now(UTC)
-        parameters = {
-            "query.serviceName": service,
-            "query.startTimeMin": _rfc3339(now - _LOOK_BACK),
-            "query.startTimeMax": _rfc3339(now + timedelta(minutes=1)),
-            "query.numTraces": str(limit),
-        }
-        answer = self._get("/api/v3/traces", parameters)
-        latest: dict[str, int] = {}
+        answer = self._get(
+            "/api/v3/traces",
+            {
+                **_parameter("service_name", service),
+                **_parameter("start_time_min", _rfc3339(now - _LOOK_BACK)),
+                **_parameter("start_time_max", _rfc3339(now + timedelta(minutes=1))),
+                **_parameter("num_traces", str(limit)),
+            },
+        )
+        traces: dict[str, list[Span]] = {}
         for span in parse(answer.json()) if answer.is_success else []:
-            latest[span.trace_id] = max(latest.get(span.trace_id, 0), span.start_ns)
-        return sorted(latest, key=lambda trace_id: latest[trace_id], reverse=True)
+            traces.setdefault(span.trace_id, []).append(span)
+        return sorted(traces.values(), key=lambda spans: spans[0].start_ns, reverse=True)
 
     def _get(self, path: str, parameters: dict[str, str] | None = None) -> httpx.Response:
         try:
             return self._http.get(path, params=parameters)
         except httpx.HTTPError as error:
             raise StackError(f"Jaeger does not answer: {error}") from error
+
+
+def _parameter(name: str, value: str) -> dict[str, str]:
+    # Jaeger renamed them (`query.service_name` became `query.serviceName`); each version passes over the other spelling.
+    head, *rest = name.split("_")
+    return {f"query.{name}": value, f"query.{head}{''.join(part.title() for part in rest)}": value}
 
 
 def _rfc3339(moment: datetime) -> str:
