@@ -3,6 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from demo_service.config import Config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,9 +45,7 @@ def _serve(options: argparse.Namespace, config: "Config") -> int:
         from demo_service.payments import create_app  # noqa: PLC0415
     else:
         from demo_service.app import create_app  # noqa: PLC0415
-    return server.serve(
-        lambda health: create_app(config, health=health), config, host=options.host, port=options.port
-    )
+    return server.serve(lambda health: create_app(config, health=health), config, host=options.host, port=options.port)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -31,7 +31,11 @@ _DEPENDENCIES = ("database", "cache", "payments", "queue")
 
 
 def create_app(
-    config: Config, *, settings: obslib.Settings | None = None, capacity: Capacity = DEFAULT, health: Health | None = None
+    config: Config,
+    *,
+    settings: obslib.Settings | None = None,
+    capacity: Capacity = DEFAULT,
+    health: Health | None = None,
 ) -> FastAPI:
     """
     Return the shop.
@@ -53,15 +57,13 @@ def create_app(
     shop = Shop(
         database=Database(config.database_url, connections=capacity.database_connections, faults=faults),
         cache=Cache(config.cache_url, metrics=metrics, faults=faults),
-        payments=PaymentsClient(config.payments_url, failures=metrics.payment_failures, faults=faults),
+        payments=PaymentsClient(config.payments_url, failed=metrics.payment_failed, faults=faults),
         metrics=metrics,
         wake_relay=relay.wake,
     )
     rate_limit = RateLimit(config.rate_limit_url, capacity=capacity, metrics=metrics)
     health = health or Health()
-    health.watch(
-        database=shop.database.unusable, degradable=(shop.cache.outage, relay.outage, rate_limit.outage)
-    )
+    health.watch(database=shop.database.unusable, degradable=(shop.cache.outage, relay.outage, rate_limit.outage))
     app.state.shop, app.state.relay, app.state.faults = shop, relay, faults
     problems.install(app)
     app.add_exception_handler(DatabaseUnavailableError, _database_unavailable)

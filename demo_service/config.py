@@ -100,13 +100,17 @@ def _database_url(text: str) -> str:
     try:
         url = make_url(text)
     except ArgumentError:
-        raise SetupError("SHOP_DATABASE_URL is no database URL, e.g. sqlite+aiosqlite:////var/lib/shop.sqlite3.") from None
+        raise SetupError(
+            "SHOP_DATABASE_URL is no database URL, e.g. sqlite+aiosqlite:////var/lib/shop.sqlite3."
+        ) from None
     if url.drivername not in _DATABASE_DRIVERS:
         raise SetupError(
             f"SHOP_DATABASE_URL names the driver {url.drivername}; use one of {', '.join(_DATABASE_DRIVERS)}."
         )
     if url.drivername.startswith("sqlite") and (not url.database or ":memory:" in url.database):
-        raise SetupError("SHOP_DATABASE_URL must name a file: replicas, relay and worker cannot share a memory database.")
+        raise SetupError(
+            "SHOP_DATABASE_URL must name a file: replicas, relay and worker cannot share a memory database."
+        )
     return text
 
 

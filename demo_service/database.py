@@ -146,7 +146,7 @@ def _reason(error: Exception) -> str:
     return repr(getattr(cause, "orig", None) or cause)
 
 
-def _configure_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -- the driver's own class
+def _configure_sqlite(connection: Any, _record: object) -> None:
     # SQLAlchemy's recipe: the driver must not begin transactions itself
     # (https://docs.sqlalchemy.org/en/21/dialects/sqlite.html, "Serializable isolation / Savepoints").
     connection.isolation_level = None

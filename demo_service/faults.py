@@ -21,7 +21,7 @@ log = obslib.get_logger(__name__)
 _BURN_SLICE_SECONDS: Final = 0.02
 
 
-class InjectedFailure(ConnectionError):
+class InjectedFailureError(ConnectionError):
     """A dependency was told to fail; it looks like a lost connection on purpose."""
 
 
@@ -93,7 +93,7 @@ class Faults:
         """Raise if this dependency is told to fail."""
         fault = self._fault and self.active()
         if fault and fault.failing_dependency == dependency:
-            raise InjectedFailure(f"{dependency} is told to fail")
+            raise InjectedFailureError(f"{dependency} is told to fail")
 
 
 def _burn(cores: float, duration_seconds: float, stop: threading.Event) -> None:

@@ -5,7 +5,6 @@ The original creates the message's file under its final name and writes afterwar
 reads half a message and stops (https://github.com/celery/kombu/blob/v5.6.2/kombu/transport/filesystem.py, `_put`).
 """
 
-import os
 import uuid
 from pathlib import Path
 from time import time_ns
@@ -19,11 +18,11 @@ from kombu.utils.json import dumps
 class Channel(filesystem.Channel):  # type: ignore[misc] # kombu is not typed
     """Writes beside the queue and renames into it."""
 
-    def _put(self, queue: str, payload: Any, **_options: Any) -> None:  # noqa: ANN401 -- kombu's signature
+    def _put(self, queue: str, payload: Any, **_options: Any) -> None:
         name = f"{time_ns()}_{uuid.uuid4()}.{queue}.msg"
         staged = Path(self.processed_folder) / name
         staged.write_bytes(str_to_bytes(dumps(payload)))
-        os.replace(staged, Path(self.data_folder_out) / name)
+        staged.replace(Path(self.data_folder_out) / name)
 
 
 class Transport(filesystem.Transport):  # type: ignore[misc] # kombu is not typed

@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -19,6 +17,7 @@ from demo_service.payments_client import (
     PaymentsClient,
     PaymentUnavailableError,
 )
+from demo_service.tables import Row
 
 log = obslib.get_logger(__name__)
 
@@ -70,12 +69,12 @@ class Fulfilment:
         await self._payments.close()
         await self._database.close()
 
-    async def _order(self, order_id: str) -> Mapping[str, Any] | None:
+    async def _order(self, order_id: str) -> Row | None:
         query = select(tables.orders).where(tables.orders.c.id == order_id)
         async with self._database.reading() as connection:
             return (await connection.execute(query)).mappings().one_or_none()
 
-    async def _settle(self, order: Mapping[str, Any]) -> str:
+    async def _settle(self, order: Row) -> str:
         order_id = order["id"]
         try:
             await self._payments.authorise(order_id, order["total_cents"])
@@ -91,7 +90,5 @@ class Fulfilment:
         return "paid"
 
     async def _finish(self, connection: AsyncConnection, order_id: str, status: str) -> None:
-        await connection.execute(
-            update(tables.orders).where(tables.orders.c.id == order_id).values(status=status)
-        )
+        await connection.execute(update(tables.orders).where(tables.orders.c.id == order_id).values(status=status))
         await outbox.remove(connection, order_id)

@@ -49,6 +49,10 @@ class ShopMetrics:
         for outcome in ("published", "failed"):
             self.published.labels(outcome)
 
+    def payment_failed(self, reason: str) -> None:
+        """Count a call to payments that gave no authorisation."""
+        self.payment_failures.labels(reason).inc()
+
 
 class WorkerMetrics:
     """The worker's own series."""
@@ -64,3 +68,7 @@ class WorkerMetrics:
             self.jobs.labels(outcome)
         for reason in ("unavailable", "circuit_open", "declined"):
             self.payment_failures.labels(reason)
+
+    def payment_failed(self, reason: str) -> None:
+        """Count a call to payments that gave no authorisation."""
+        self.payment_failures.labels(reason).inc()

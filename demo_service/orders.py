@@ -2,9 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
@@ -17,7 +16,7 @@ from demo_service.clients import client_of
 from demo_service.placing import Line, OrderRequest, place
 from demo_service.problems import Problem
 from demo_service.shop import shop_of
-from demo_service.tables import orders
+from demo_service.tables import Row, orders
 
 _JSON: Final = "application/json"
 _CURSOR: Final = re.compile(r"o:([0-9]{1,17}):([0-9a-f]{32})")
@@ -142,7 +141,7 @@ async def get_order(request: Request, order_id: Annotated[str, Path(max_length=6
     return Response(orjson.dumps(_shown(row, row["status"])), media_type=_JSON)
 
 
-def _shown(order: Mapping[str, Any], status: str) -> dict[str, object]:
+def _shown(order: Row, status: str) -> dict[str, object]:
     return {
         "id": order["id"],
         "status": status,

@@ -35,7 +35,7 @@ class Job:
 
 def lease_seconds(attempts: int) -> float:
     """Return how long a job may take that was published so many times before."""
-    return min(_LEASE_SECONDS * 2 ** min(attempts, 10), _MAX_LEASE_SECONDS)
+    return min(_LEASE_SECONDS * 2.0 ** min(attempts, 10), _MAX_LEASE_SECONDS)
 
 
 async def backlog(database: Database) -> tuple[int, int]:

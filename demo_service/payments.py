@@ -69,7 +69,11 @@ class Ledger:
 
 
 def create_app(
-    config: Config, *, settings: obslib.Settings | None = None, capacity: Capacity = DEFAULT, health: Health | None = None
+    config: Config,
+    *,
+    settings: obslib.Settings | None = None,
+    capacity: Capacity = DEFAULT,
+    health: Health | None = None,
 ) -> FastAPI:
     """Return the payments service."""
     app = FastAPI(title="payments", docs_url=None, redoc_url=None)

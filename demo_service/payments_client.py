@@ -1,12 +1,12 @@
 """The way to payments: a timeout, retries with jitter, and a circuit breaker around each attempt."""
 
+from collections.abc import Callable
 from typing import Final
 
 import httpx
 import stamina
 from cashews import Cache
 from cashews.exceptions import CircuitBreakerOpen
-from prometheus_client import Counter
 
 import obslib
 from demo_service.faults import Faults
@@ -49,13 +49,13 @@ class PaymentsClient:
 
     Args:
         url: Where payments listens.
-        failures: Counts calls without an authorisation, by `reason`.
+        failed: Told the reason of each call without an authorisation.
         faults: May tell it to fail.
     """
 
-    def __init__(self, url: str, *, failures: Counter, faults: Faults) -> None:
+    def __init__(self, url: str, *, failed: Callable[[str], None], faults: Faults) -> None:
         self._http = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, limits=_LIMITS)
-        self._failures = failures
+        self._failed = failed
         self._faults = faults
         # In this process' memory: a breaker that needs Redis would be one more thing that can fail.
         self._breaker = Cache()
@@ -82,13 +82,13 @@ class PaymentsClient:
         try:
             return await self._with_retries(order_id, amount_cents)
         except CircuitBreakerOpen:
-            self._failures.labels("circuit_open").inc()
+            self._failed("circuit_open")
             raise PaymentUnavailableError("the circuit breaker is open") from None
         except _AttemptFailedError as error:
-            self._failures.labels("unavailable").inc()
+            self._failed("unavailable")
             raise PaymentUnavailableError(str(error)) from error
         except PaymentDeclinedError:
-            self._failures.labels("declined").inc()
+            self._failed("declined")
             raise
 
     async def close(self) -> None:

@@ -7,7 +7,6 @@ crash between authorisation and commit, asks payments about the same order and c
 
 import hashlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ from demo_service.payments_client import PaymentConflictError, PaymentDeclinedEr
 from demo_service.problems import Problem
 from demo_service.products import product_json
 from demo_service.shop import Shop
-from demo_service.tables import orders, outbox
+from demo_service.tables import Row, orders, outbox
 
 log = obslib.get_logger(__name__)
 
@@ -56,7 +55,7 @@ class OrderRequest:
 class Placed:
     """The order's row, and whether an earlier request had placed it."""
 
-    order: Mapping[str, Any]
+    order: Row
     replayed: bool
 
 

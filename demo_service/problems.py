@@ -34,7 +34,7 @@ class Problem(Exception):  # noqa: N818 -- RFC 9457's word
         *,
         kind: str = "",
         headers: Mapping[str, str] | None = None,
-        **members: Any,  # noqa: ANN401 -- whatever JSON can say
+        **members: Any,
     ) -> None:
         super().__init__(detail)
         self.status = status

@@ -1,7 +1,6 @@
 """The catalogue: read often, changed never, hence cached."""
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import orjson
@@ -13,7 +12,7 @@ from starlette.responses import Response
 from demo_service import cursors
 from demo_service.problems import Problem
 from demo_service.shop import Shop, shop_of
-from demo_service.tables import products
+from demo_service.tables import Row, products
 
 router: Final = APIRouter(prefix="/v1/products", tags=["products"])
 
@@ -93,6 +92,6 @@ async def _page(shop: Shop, limit: int, after: int) -> str:
     return orjson.dumps({"items": items, "next_cursor": following}).decode()
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, object]:
+def _shown(row: Row) -> dict[str, Any]:
     # SQLAlchemy's keys are a subclass of str, which orjson refuses.
     return {name: row[name] for name in Product.model_fields}

@@ -1,4 +1,4 @@
-"""A replica's capacity: so many requests at once, each with its pretended I/O; the others wait here and are in flight."""
+"""A replica's capacity: so many requests at once, each with its pretended I/O; the others wait, in flight."""
 
 import asyncio
 import random

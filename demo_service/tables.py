@@ -1,6 +1,7 @@
 """The schema, and the products every fresh database begins with."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import (
     JSON,
@@ -15,6 +16,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+
+#: A row as SQLAlchemy gives it; its keys may be columns, too.
+Row: TypeAlias = Mapping[Any, Any]
 
 metadata: Final = MetaData()
 

@@ -39,7 +39,7 @@ async def _fulfilment(config: Config, metrics: WorkerMetrics, capacity: Capacity
     faults = Faults()
     return Fulfilment(
         Database(config.database_url, connections=_DATABASE_CONNECTIONS, faults=faults),
-        PaymentsClient(config.payments_url, failures=metrics.payment_failures, faults=faults),
+        PaymentsClient(config.payments_url, failed=metrics.payment_failed, faults=faults),
         metrics=metrics,
         job_seconds=capacity.job_seconds,
     )
@@ -48,7 +48,7 @@ async def _fulfilment(config: Config, metrics: WorkerMetrics, capacity: Capacity
 def _consume(config: Config, runner: asyncio.Runner, fulfilment: Fulfilment, metrics: WorkerMetrics) -> int:
     celery = create_celery(config, consuming=True)
 
-    @celery.task(name=TASK)
+    @celery.task(name=TASK)  # type: ignore[untyped-decorator] # celery is not typed
     def fulfil_order(order_id: str) -> None:
         started = time.perf_counter()
         outcome = "failed"
