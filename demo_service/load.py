@@ -4,6 +4,7 @@ Customers, as Locust plays them: one API key each, all routes in the proportions
 Locust replaces the standard library's sockets when it is imported, so this module is imported by the role `load` only.
 """
 
+import random
 import signal
 import time
 import uuid
@@ -11,7 +12,7 @@ from itertools import count
 from typing import Any, Final
 
 import gevent
-from locust import FastHttpUser, LoadTestShape, constant_throughput, events, task
+from locust import FastHttpUser, LoadTestShape, events, task
 from locust.env import Environment
 from locust.log import setup_logging
 
@@ -27,7 +28,6 @@ _PRODUCTS: Final = 200
 class Customer(FastHttpUser):
     """Looks around a lot, orders sometimes, errs now and then."""
 
-    wait_time = constant_throughput(DEFAULT.user_rps)
     connection_timeout = _TIMEOUT_SECONDS
     network_timeout = _TIMEOUT_SECONDS
     _numbers = count(1)
@@ -40,8 +40,14 @@ class Customer(FastHttpUser):
         self._cursor: str | None = None
         self._order_id = self._key = ""
         self._body: dict[str, Any] = {}
-        # Not all at once: users that start together would send in step for ever.
-        gevent.sleep((number * 0.618) % (1 / DEFAULT.user_rps))
+        gevent.sleep(random.uniform(0, 1 / DEFAULT.user_rps))
+        self._next_call = time.monotonic()
+
+    def wait_time(self) -> float:
+        """Return the seconds until the next request: locust's own pacing lets customers come in step."""
+        now = time.monotonic()
+        self._next_call = max(now, self._next_call + random.expovariate(DEFAULT.user_rps))
+        return self._next_call - now
 
     @task(30)
     def list_products(self) -> None:

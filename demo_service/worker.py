@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import logging
 import socket
 import time
 from typing import Final
@@ -59,6 +60,8 @@ def _consume(config: Config, runner: asyncio.Runner, fulfilment: Fulfilment, met
             metrics.jobs.labels(outcome).inc()
             metrics.job_duration.observe(time.perf_counter() - started)
 
+    # Celery tells each job twice, in sentences; the job's own events and the metrics say it all.
+    logging.getLogger("celery").setLevel(logging.WARNING)
     # A receiver for this signal is how Celery is told to leave logging alone.
     signals.setup_logging.connect(_leave_logging_alone)
     worker = celery.Worker(
