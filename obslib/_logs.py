@@ -1,5 +1,6 @@
 """The logs: every line in one JSON shape, each with the ids of its request, and one access line a request."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -25,6 +26,8 @@ _SERVER_LOGGERS: Final = (
     "gunicorn.error",
     "gunicorn.access",
 )
+#: Set on an exception that stands on an access line, so that a server's own line about it is not a second one.
+_RECORDED: Final = "_obslib_recorded"
 #: Access logs that our access line replaces.
 _REPLACED_LOGGERS: Final = frozenset({"uvicorn.access", "gunicorn.access"})
 _STDLIB_ATTRIBUTES: Final = frozenset(
@@ -93,6 +96,8 @@ class LogPipeline:
                 values.setdefault(key, value)
         if record.exception is not None:
             values.update(exception_values(record.exception))
+            with contextlib.suppress(AttributeError):  # an exception class with __slots__
+                record.exception.__dict__[_RECORDED] = True
         self._write(self._render(values), failed)
 
     def log(self, level: str, logger_name: str, event: object, values: EventDict) -> None:
@@ -270,6 +275,8 @@ class BridgeHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; never raises."""
+        if record.name in _SERVER_LOGGERS and record.exc_info and _RECORDED in vars(record.exc_info[1] or self):
+            return
         values = {key: value for key, value in record.__dict__.items() if key not in _STDLIB_ATTRIBUTES}
         if record.exc_info and record.exc_info[1] is not None:
             values.update(exception_values(record.exc_info[1]))

@@ -25,7 +25,7 @@ _MAX_NAMES: Final = 512
 _MAX_CHARACTERS: Final = 64
 
 _SMALL_VARINTS: Final = tuple(bytes((number,)) for number in range(0x80))
-_INT64: Final = range(-(1 << 63), 1 << 63)
+_INT64_END: Final = 1 << 63
 
 _TIMES: Final = Struct("<BQBQ").pack
 _TIME: Final = Struct("<BQ").pack
@@ -108,15 +108,13 @@ def encode_batch(resource: bytes, spans: Sequence[tuple[InstrumentationScope | N
         spans: For each span its scope and what `encode_span` returned.
     """
     # Scopes are few objects for many spans, and their `__hash__` is a call into Python: identity first, equality then.
-    by_identity: dict[int, tuple[InstrumentationScope | None, list[bytes]]] = {}
+    by_scope: dict[InstrumentationScope | None, list[bytes]] = {}
+    by_identity: dict[int, list[bytes]] = {}
     for scope, encoded in spans:
         group = by_identity.get(id(scope))
         if group is None:
-            group = by_identity[id(scope)] = (scope, [])
-        group[1].append(encoded)
-    by_scope: dict[InstrumentationScope | None, list[bytes]] = {}
-    for scope, group_spans in by_identity.values():
-        by_scope.setdefault(scope, []).extend(group_spans)
+            group = by_identity[id(scope)] = by_scope.setdefault(scope, [])
+        group.append(encoded)
     parts = [resource]
     for scope, scope_spans in by_scope.items():
         head, tail = _scope(scope)
@@ -225,8 +223,10 @@ def _any_value(value: object) -> bytes:
     if isinstance(value, bool):
         return b"\x10\x01" if value else b"\x10\x00"
     if isinstance(value, int):
+        if -_INT64_END <= value < _INT64_END:
+            return b"\x18" + _varint(value & 0xFFFF_FFFF_FFFF_FFFF)
         # https://opentelemetry.io/docs/specs/otel/common/attribute-type-mapping/#integer-values
-        return b"\x18" + _varint(value & 0xFFFF_FFFF_FFFF_FFFF) if value in _INT64 else _field(b"\x0a", b"%d" % value)
+        return _field(b"\x0a", b"%d" % value)
     if isinstance(value, float):
         return _DOUBLE(0x21, value)
     if isinstance(value, bytes):

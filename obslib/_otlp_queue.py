@@ -23,6 +23,8 @@ class SpanQueue:
     def __init__(self, config: OtlpConfig) -> None:
         self.max_spans: Final = config.queue_max_spans
         self._max_bytes = config.queue_max_bytes
+        # Large spans are sent before they fill the queue, however few they are.
+        self._half_bytes = config.queue_max_bytes // 2
         self._batch_max_spans = config.batch_max_spans
         self._interval_seconds = config.flush_interval_seconds
         # Reentrant: a finalizer or a signal handler may end a span while this very thread holds it.
@@ -49,12 +51,12 @@ class SpanQueue:
             size = self._bytes + len(span[1])
             if before >= self.max_spans or size > self._max_bytes or self._is_abandoned:
                 return False
-            was_half_full = self._is_half_full()
+            passes_half = self._bytes < self._half_bytes <= size
             self._bytes = size
             self.spans.append(span)
             if not before:
                 self._first_seconds = time.monotonic()
-            must_ring = not before or before + 1 == self._batch_max_spans or self._is_half_full() > was_half_full
+            must_ring = not before or before + 1 == self._batch_max_spans or passes_half
         if must_ring:
             self._ring()
         return True
@@ -124,15 +126,12 @@ class SpanQueue:
     def in_flight(self) -> int:
         return self._in_flight
 
-    def _is_half_full(self) -> bool:
-        return 2 * self._bytes >= self._max_bytes
-
     def _due_seconds(self) -> float | None:
         """Return in how many seconds the next batch is due; None while there is none."""
         if not self.spans:
             return None
         is_wanted = self.is_closing or self._flush_target > self._settled_spans + self._in_flight
-        if is_wanted or len(self.spans) >= self._batch_max_spans or self._is_half_full():
+        if is_wanted or len(self.spans) >= self._batch_max_spans or self._bytes >= self._half_bytes:
             return 0
         return self._first_seconds + self._interval_seconds - time.monotonic()
 

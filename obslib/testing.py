@@ -88,6 +88,11 @@ class Captured:
         return [json.loads(line) for line in self._lines]
 
     @property
+    def text(self) -> str:
+        """The log lines as they were written."""
+        return b"".join(self._lines).decode()
+
+    @property
     def access_lines(self) -> list[dict[str, Any]]:
         """The access lines alone."""
         return [line for line in self.lines if line["logger"] == "obslib.access"]

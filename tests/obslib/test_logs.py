@@ -1,0 +1,298 @@
+"""Log lines: one shape, the ids of the request and span they belong to, secrets redacted, nothing that cannot be logged."""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from fastapi import BackgroundTasks, FastAPI
+from opentelemetry import trace
+
+import obslib
+from obslib import names
+from obslib._logs import BridgeHandler
+from obslib.settings import Settings
+from obslib.testing import Captured, capture
+from tests.obslib.asgi import call, client_of, http_scope
+
+log = obslib.get_logger("shop.orders", component="orders")
+
+
+@pytest.fixture
+def telemetry() -> Iterator[Captured]:
+    with capture(FastAPI(), Settings(service_name="shop", extra_registries=())) as captured:
+        yield captured
+
+
+def test_whole_line(telemetry: Captured) -> None:
+    """A line outside a request has the common keys, in their order, and its own."""
+    log.info("order_placed", order_id=7)
+    [line] = telemetry.lines
+    assert list(line.items()) == [
+        ("timestamp", "2026-01-01T00:00:00.000000Z"),
+        ("level", "info"),
+        ("event", "order_placed"),
+        ("logger", "shop.orders"),
+        ("service", "shop"),
+        ("trace_id", ""),
+        ("span_id", ""),
+        ("request_id", ""),
+        ("component", "orders"),
+        ("order_id", 7),
+    ]
+
+
+async def test_access_line_as_a_whole() -> None:
+    """The access line has every key of the contract."""
+    app = FastAPI()
+
+    @app.get("/items/{item_id}")
+    async def item(item_id: int) -> int:
+        return item_id
+
+    with capture(app, Settings(service_name="shop", extra_registries=())) as captured:
+        headers = [(b"user-agent", b"curl/8"), (b"x-request-id", b"abc-1")]
+        await call(app, http_scope("/items/1", headers=headers))
+        [line] = captured.lines
+    assert line == {
+        "timestamp": "2026-01-01T00:00:00.000000Z",
+        "level": "info",
+        "event": "http_request",
+        "logger": "obslib.access",
+        "service": "shop",
+        "trace_id": f"{1:032x}",
+        "span_id": f"{1:016x}",
+        "request_id": "abc-1",
+        "http_request_method": "GET",
+        "http_route": "/items/{item_id}",
+        "http_response_status_code": 200,
+        "error_type": "",
+        "url_scheme": "http",
+        "url_path": "/items/1",
+        "duration_seconds": 0.0,
+        "http_request_body_size_bytes": 0,
+        "http_response_body_size_bytes": 1,
+        "client_address": "192.0.2.7",
+        "user_agent_original": "curl/8",
+    }
+
+
+def test_current_span_wins(telemetry: Captured) -> None:
+    """A line logged inside a span carries that span's ids."""
+    with telemetry.tracer_provider.get_tracer("t").start_as_current_span("work") as span:
+        log.info("inside")
+    [line] = telemetry.lines
+    assert line["span_id"] == format(span.get_span_context().span_id, "016x")
+    assert line["trace_id"] == format(span.get_span_context().trace_id, "032x")
+
+
+async def test_lines_of_a_request() -> None:
+    """Lines from async and sync endpoints and background tasks carry the request's ids, also within child spans."""
+    app = FastAPI()
+
+    def later() -> None:
+        log.info("in_background")
+
+    @app.get("/async")
+    async def in_async(tasks: BackgroundTasks) -> None:
+        tasks.add_task(later)
+        log.info("in_async")
+        with trace.get_tracer("user").start_as_current_span("child"):
+            log.info("in_child")
+
+    @app.get("/sync")
+    def in_sync() -> None:
+        log.info("in_sync")
+
+    with capture(app, Settings(service_name="shop", extra_registries=())) as captured:
+        async with client_of(app) as client:
+            await client.get("/async")
+            await client.get("/sync")
+        ids = {line["event"]: (line["trace_id"], line["request_id"]) for line in captured.lines if line["event"].startswith("in_")}
+    first, second = (f"{1:032x}", "request-1"), (f"{2:032x}", "request-2")
+    assert ids == {"in_async": first, "in_child": first, "in_background": first, "in_sync": second}
+
+
+async def test_ids_never_leak_between_requests() -> None:
+    """Requests that overlap keep their own ids and bound values."""
+    app = FastAPI()
+    barrier = asyncio.Barrier(10)
+
+    @app.get("/{number}")
+    async def root(number: int) -> None:
+        obslib.bind(number=number)
+        await barrier.wait()
+        log.info("after", expected=number)
+
+    with capture(app, Settings(service_name="shop", extra_registries=())) as captured:
+        async with client_of(app) as client:
+            await asyncio.gather(*(client.get(f"/{number}") for number in range(10)))
+        lines = captured.lines
+    after = {line["expected"]: line for line in lines if line["event"] == "after"}
+    access = {line["number"]: line for line in captured.access_lines}
+    assert all(line["number"] == expected for expected, line in after.items())
+    assert {number: line["trace_id"] for number, line in after.items()} == {number: line["trace_id"] for number, line in access.items()}
+    assert len({line["trace_id"] for line in after.values()}) == 10
+
+
+def test_levels(telemetry: Captured) -> None:
+    """Lines below the level are not made; the names are the standard library's in lower case."""
+    log.debug("no")
+    log.warning("yes")
+    log.critical("yes")
+    assert [line["level"] for line in telemetry.lines] == ["warning", "critical"]
+
+
+@pytest.mark.parametrize("exc_info", ["exception", "true", "instance", "triple"])
+def test_exceptions(telemetry: Captured, exc_info: str) -> None:
+    """An exception comes out as type, message and stack trace, however it is given."""
+    try:
+        raise ValueError("bad")
+    except ValueError as error:
+        if exc_info == "exception":
+            log.exception("failed")
+        else:
+            given: Any = {"true": True, "instance": error, "triple": sys.exc_info()}[exc_info]
+            log.error("failed", exc_info=given)
+    [line] = telemetry.lines
+    assert (line["level"], line[names.LOG_EXCEPTION_TYPE], line[names.LOG_EXCEPTION_MESSAGE]) == ("error", "ValueError", "bad")
+    assert "test_exceptions" in line[names.LOG_EXCEPTION_STACKTRACE]
+
+
+def test_exc_info_without_an_exception(telemetry: Captured) -> None:
+    """`exc_info=True` where nothing was raised adds nothing."""
+    log.error("failed", exc_info=True)
+    assert names.LOG_EXCEPTION_TYPE not in telemetry.lines[0]
+
+
+class Evil:
+    """Raises when it is described."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+def cyclic() -> dict[str, Any]:
+    value: dict[str, Any] = {"a": 1}
+    value["self"] = [value] * 50
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Evil(), {1: Evil()}, object(), cyclic(), 2**80, -(2**70), "\ud800", b"\xff", float("nan"), {1, 2}, ["x"] * 100_000,
+        "x" * 1_000_000, {"k" * 400_000: 1}, ValueError("\udfff"), {("a", "b"): 1}, 1 + 2j, [[[[[[[[[[[[1]]]]]]]]]]]],
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_anything_can_be_logged(telemetry: Captured, value: object) -> None:
+    """Whatever is logged comes out as one line of valid JSON that is not endless."""
+    log.info("odd", value=value)
+    [line] = telemetry.lines
+    assert line["event"] == "odd"
+    assert line["value"] is None or line["value"]
+    assert len(json.dumps(line)) < 3_000_000
+
+
+def test_redaction(telemetry: Captured) -> None:
+    """Values under secret keys are replaced at any depth; the caller's own objects stay as they are."""
+    given = {"Authorization": "Bearer x", "nested": [{"db_password": "p", "fine": 1}]}
+    log.info("login", password="p", user_token="t", **{"Set-Cookie": "c"}, headers=given, author="kept")
+    [line] = telemetry.lines
+    secret = "[REDACTED]"
+    assert (line["password"], line["user_token"], line["Set-Cookie"], line["author"]) == (secret, secret, secret, "kept")
+    assert line["headers"] == {"Authorization": secret, "nested": [{"db_password": secret, "fine": 1}]}
+    assert given["Authorization"] == "Bearer x"
+
+
+def test_reserved_keys_cannot_be_forged(telemetry: Captured) -> None:
+    """A caller cannot overwrite what every line says about itself."""
+    log.info("x", service="forged", timestamp="1970", trace_id="t")
+    [line] = telemetry.lines
+    assert (line["service"], line["timestamp"], line["trace_id"]) == ("shop", "2026-01-01T00:00:00.000000Z", "")
+
+
+def test_structlog_contextvars(telemetry: Captured) -> None:
+    """Values bound with structlog's own contextvars come out where the same context sees them."""
+    with structlog.contextvars.bound_contextvars(job="nightly"):
+        log.info("step")
+    assert telemetry.lines[0]["job"] == "nightly"
+
+
+def bridge(message: object, *args: object, **extra: Any) -> None:
+    """Send one record of the standard library through the bridge, as a handler on a logger would."""
+    logger = logging.Logger("some.library")
+    logger.addHandler(BridgeHandler())
+    logger.warning(message, *args, **extra)
+
+
+def test_stdlib(telemetry: Captured) -> None:
+    """The standard library's lines have the same shape, their extras as keys, their exception expanded."""
+    try:
+        raise KeyError("k")
+    except KeyError:
+        bridge("took %d ms", 5, extra={"tries": 2, "api_key": "x"}, exc_info=True, stack_info=True)
+    [line] = telemetry.lines
+    assert (line["event"], line["logger"], line["level"]) == ("took 5 ms", "some.library", "warning")
+    assert (line["tries"], line["api_key"], line[names.LOG_EXCEPTION_TYPE]) == (2, "[REDACTED]", "KeyError")
+    assert "Stack" in line["stack"]
+
+
+def test_stdlib_arguments_that_do_not_fit(telemetry: Captured) -> None:
+    """A record whose arguments cannot be formatted still comes out."""
+    bridge("%d items", "three")
+    assert telemetry.lines[0]["event"].startswith("%d items")
+
+
+def test_console(capsys: pytest.CaptureFixture[str]) -> None:
+    """For people, a line is text with the event and its keys, and the stack trace below."""
+    with capture(FastAPI(), Settings(service_name="shop", extra_registries=(), log_format="console")) as captured:
+        try:
+            raise ValueError("bad")
+        except ValueError:
+            log.exception("failed", order_id=7)
+        text = captured.text
+    assert "failed" in text
+    assert "order_id" in text
+    assert "ValueError: bad" in text.splitlines()[-1]
+
+
+def test_auto_format_is_json_without_a_terminal() -> None:
+    """Where stdout is no terminal, `auto` is JSON."""
+    with capture(FastAPI(), Settings(service_name="shop", extra_registries=(), log_format="auto")) as captured:
+        log.info("x")
+        assert captured.lines[0]["event"] == "x"
+
+
+async def test_access_log_off() -> None:
+    """Without the access log there is no access line, and nothing else is missing."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def root() -> None:
+        log.info("here")
+
+    with capture(app, Settings(service_name="shop", extra_registries=(), access_log=False)) as captured:
+        async with client_of(app) as client:
+            await client.get("/")
+        assert [line["event"] for line in captured.lines] == ["here"]
+        assert len(captured.spans) == 1
+
+
+def test_logger_without_instrumentation(capfd: pytest.CaptureFixture[str]) -> None:
+    """A logger that is used before anything is set up prints lines of the same shape."""
+    obslib.get_logger("early").info("starting")
+    line = json.loads(capfd.readouterr().out)
+    assert (line["event"], line["logger"], line["service"]) == ("starting", "early", "unknown_service")
+
+
+def test_later_values_win(telemetry: Captured) -> None:
+    """`bind` on a logger and values of the call come out, the call's over the logger's."""
+    bound = log.bind(component="changed", cart=1)
+    bound.info("x", cart=2)
+    assert (telemetry.lines[0]["component"], telemetry.lines[0]["cart"]) == ("changed", 2)

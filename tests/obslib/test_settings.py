@@ -1,0 +1,147 @@
+"""Settings: what the environment sets, what is ignored with a warning, and what raises with the fix."""
+
+from typing import Any
+
+import pytest
+
+from obslib.exceptions import ConfigurationError
+from obslib.settings import Settings
+
+
+def test_defaults_need_no_environment() -> None:
+    """An empty environment gives the defaults."""
+    assert Settings.from_env({}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("environ", "field", "value"),
+    [
+        ({"OTEL_SERVICE_NAME": "shop"}, "service_name", "shop"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=a,service.version=2%2C1"}, "service_version", "2,1"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=a", "OTEL_SERVICE_NAME": "b"}, "service_name", "b"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "team=core"}, "resource_attributes", {"team": "core"}),
+        ({"OTEL_SDK_DISABLED": "true"}, "traces_enabled", False),
+        ({"OTEL_SDK_DISABLED": "maybe"}, "traces_enabled", True),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"}, "traces_sampler_ratio", 0.25),
+        ({"OTEL_TRACES_SAMPLER": "parentbased_always_off"}, "traces_sampler", "parentbased_always_off"),
+        ({"OTEL_TRACES_EXPORTER": "none"}, "traces_exporter", "none"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/"}, "otlp_traces_endpoint", "http://c:4318/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/x"}, "otlp_traces_endpoint", "http://c/x"),
+        ({"OTEL_EXPORTER_OTLP_HEADERS": "a=b,c=d%20e"}, "otlp_headers", {"a": "b", "c": "d e"}),
+        ({"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "x=y", "OTEL_EXPORTER_OTLP_HEADERS": "a=b"}, "otlp_headers", {"x": "y"}),
+        ({"OTEL_EXPORTER_OTLP_TIMEOUT": "2500"}, "otlp_timeout_seconds", 2.5),
+        ({"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, "otlp_compression", "gzip"),
+        ({"OTEL_EXPORTER_OTLP_CERTIFICATE": "/ca.pem"}, "otlp_certificate_file", "/ca.pem"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, "traces_exporter", "otlp"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "100"}, "span_batch_max_spans", 100),
+        ({"OTEL_BSP_SCHEDULE_DELAY": "250"}, "span_flush_interval_seconds", 0.25),
+        ({"OTEL_PROPAGATORS": "tracecontext, b3"}, "propagators", ("tracecontext", "b3")),
+        ({"OTEL_PROPAGATORS": "none"}, "propagators", ()),
+        ({"OTEL_SERVICE_NAME": "  "}, "service_name", "unknown_service"),
+        ({"OBSLIB_SERVICE_NAME": "mine", "OTEL_SERVICE_NAME": "theirs"}, "service_name", "mine"),
+        ({"OBSLIB_ENGINE": "contrib"}, "engine", "contrib"),
+        ({"OBSLIB_METRICS_PORT": "9100"}, "metrics_port", 9100),
+        ({"OBSLIB_ACCESS_LOG": "off"}, "access_log", False),
+        ({"OBSLIB_LOG_LEVEL": "debug"}, "log_level", "DEBUG"),
+        ({"OBSLIB_EXCLUDED_PATHS": "/healthz, /static/*"}, "excluded_paths", ("/healthz", "/static/*")),
+        ({"OBSLIB_REDACTED_KEYS": "iban"}, "redacted_keys", frozenset({"iban"})),
+        ({"OBSLIB_RESOURCE_ATTRIBUTES": "a=1"}, "resource_attributes", {"a": "1"}),
+        ({"OBSLIB_SHUTDOWN_TIMEOUT_SECONDS": "0.5"}, "shutdown_timeout_seconds", 0.5),
+    ],
+)
+def test_environment(environ: dict[str, str], field: str, value: object) -> None:
+    """A variable sets its field, as the specification or its name says."""
+    assert getattr(Settings.from_env(environ), field) == value
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OTEL_TRACES_SAMPLER": "sometimes"},
+        {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "2"},
+        {"OTEL_TRACES_EXPORTER": "zipkin"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"},
+        {"OTEL_EXPORTER_OTLP_COMPRESSION": "brotli"},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "smoke"},
+        {"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"},
+        {"OTEL_BSP_MAX_QUEUE_SIZE": "-1"},
+        {"OTEL_PROPAGATORS": "tracecontext,pigeon"},
+        {"OTEL_RESOURCE_ATTRIBUTES": "nonsense"},
+    ],
+)
+def test_invalid_otel_values_are_ignored_and_said(environ: dict[str, str]) -> None:
+    """An invalid `OTEL_*` value changes nothing, and a sentence names the variable."""
+    settings = Settings.from_env(environ)
+    assert len(settings.ignored) == 1
+    assert settings.ignored[0].startswith("OTEL_")
+    expected = {"propagators": ("tracecontext",)} if "OTEL_PROPAGATORS" in environ else {}
+    if "OTEL_TRACES_SAMPLER_ARG" in environ:
+        expected = {"traces_sampler": "traceidratio"}
+    assert settings == Settings(**expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "http/protobuf"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}, "4318"),
+        ({"OBSLIB_METRIC_PORT": "1"}, "Did you mean OBSLIB_METRICS_PORT?"),
+        ({"OBSLIB_QUITE_ELSE": "1"}, "not a variable obslib knows"),
+        ({"OBSLIB_METRICS_PORT": "http"}, "a whole number, not 'http'"),
+        ({"OBSLIB_METRICS_PORT": "70000"}, "between 1 and 65535"),
+        ({"OBSLIB_ACCESS_LOG": "perhaps"}, "true or false"),
+        ({"OBSLIB_TRACES_SAMPLER_RATIO": "half"}, "a number"),
+        ({"OBSLIB_TRACES_SAMPLER_RATIO": "1.5"}, "between 0 and 1"),
+        ({"OBSLIB_ENGINE": "steam"}, "one of obslib, contrib"),
+        ({"OBSLIB_OTLP_HEADERS": "secret"}, "key=value"),
+        ({"OBSLIB_EXCLUDED_PATHS": "healthz"}, "begin with /"),
+        ({"OBSLIB_EXCLUDED_PATHS": "/a*b"}, "final /*"),
+        ({"OBSLIB_METRICS_PATH": "metrics"}, "begins with /"),
+        ({"OBSLIB_OTLP_TRACES_ENDPOINT": "c:4318"}, "http://"),
+        ({"OBSLIB_SPAN_QUEUE_MAX_SPANS": "10"}, "span_batch_max_spans"),
+    ],
+)
+def test_what_cannot_work_raises_with_the_fix(environ: dict[str, str], said: str) -> None:
+    """An `OBSLIB_*` mistake, or a valid `OTEL_*` value that obslib lacks, raises and says what to write instead."""
+    with pytest.raises(ConfigurationError) as raised:
+        Settings.from_env(environ)
+    assert said in str(raised.value)
+
+
+def test_overrides_win() -> None:
+    """What code gives wins over the environment."""
+    assert Settings.from_env({"OTEL_SERVICE_NAME": "a"}, service_name="b").service_name == "b"
+
+
+def test_unknown_override() -> None:
+    """A field that does not exist is refused by name."""
+    with pytest.raises(ConfigurationError, match="no field 'servicename'"):
+        Settings.from_env({}, servicename="b")
+
+
+def test_process_environment_is_read_when_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an argument the process' own environment is read."""
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "from-process")
+    assert Settings.from_env().service_name == "from-process"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"service_name": " "}, {"log_level": "LOUD"}, {"max_label_sets": 0}, {"traces_sampler": "x"}]
+)
+def test_code_is_checked_too(wrong: dict[str, Any]) -> None:
+    """Values given in code are held to the same bounds, and the sentence names the field."""
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        Settings(**wrong)
+
+
+def test_secrets_are_not_shown() -> None:
+    """Tokens and headers never appear in a representation."""
+    text = repr(Settings(metrics_token="t0p", otlp_headers={"authorization": "s3cret"}))
+    assert "t0p" not in text
+    assert "s3cret" not in text
+
+
+def test_settings_are_frozen() -> None:
+    """Settings cannot change once made."""
+    with pytest.raises(AttributeError):
+        Settings().service_name = "x"  # type: ignore[misc]

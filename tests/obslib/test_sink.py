@@ -1,0 +1,218 @@
+"""The way to stdout: nothing waits for it but whoever asks to, and what is dropped is counted."""
+
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from typing import IO, Any, Literal
+
+import pytest
+
+from obslib import names
+from obslib._sink import LineSink
+
+
+class Pipe:
+    """A stdout that is read only when the test wants to."""
+
+    def __init__(self) -> None:
+        self.read_end, write_end = os.pipe()
+        self.stream: IO[str] = os.fdopen(write_end, "w")
+
+    def read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            chunk = os.read(self.read_end, size - len(data))
+            if not chunk:
+                break
+            data += chunk
+        return data
+
+
+@pytest.fixture
+def stdout(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
+    pipe = Pipe()
+    monkeypatch.setattr(sys, "stdout", pipe.stream)
+    yield pipe
+    os.close(pipe.read_end)
+    try:
+        pipe.stream.close()
+    except OSError:
+        return
+
+
+class Drops(Counter[str]):
+    def __call__(self, reason: str, lines: int) -> None:
+        self[reason] += lines
+
+
+def make(drops: Drops, overflow: Literal["drop", "block"] = "drop", buffer_bytes: int = 64 * 1024, interval: float = 0.01) -> LineSink:
+    return LineSink(buffer_bytes=buffer_bytes, overflow=overflow, flush_interval_seconds=interval, on_dropped=drops)
+
+
+def test_direct_before_start_and_after_close(stdout: Pipe) -> None:
+    """Without a thread a line is written by its caller."""
+    drops = Drops()
+    sink = make(drops)
+    sink.write(b"one\n")
+    assert stdout.read(4) == b"one\n"
+    sink.start()
+    sink.start()
+    sink.write(b"two\n")
+    assert sink.close(10)
+    assert sink.close(10)
+    sink.write(b"three\n")
+    assert stdout.read(10) == b"two\nthree\n"
+    assert not drops
+
+
+def test_order_is_kept(stdout: Pipe) -> None:
+    """Lines come out in the order in which they went in, errors and others alike."""
+    sink = make(Drops())
+    sink.start()
+    lines = [f"{number}\n".encode() for number in range(500)]
+    for number, line in enumerate(lines):
+        sink.write(line, is_error=number % 7 == 0)
+    expected = b"".join(lines)
+    assert stdout.read(len(expected)) == expected
+    assert sink.close(10)
+
+
+def test_error_lines_do_not_wait(stdout: Pipe) -> None:
+    """An error line is written at once, however long the interval is."""
+    sink = make(Drops(), interval=60)
+    sink.start()
+    sink.write(b"fine\n")
+    sink.write(b"error\n", is_error=True)
+    assert stdout.read(11) == b"fine\nerror\n"
+    assert sink.close(10)
+
+
+def test_flush(stdout: Pipe) -> None:
+    """After a flush everything accepted before it is written."""
+    sink = make(Drops(), interval=60)
+    sink.start()
+    sink.write(b"line\n")
+    assert sink.flush(10)
+    os.set_blocking(stdout.read_end, False)
+    assert os.read(stdout.read_end, 100) == b"line\n"
+    assert sink.close(10)
+    assert sink.flush(0)
+
+
+def fill(sink: LineSink, drops: Drops, line: bytes, limit: int) -> int:
+    """Write until a line is dropped; return how many were accepted."""
+    accepted = 0
+    while not drops and accepted < limit:
+        sink.write(line)
+        accepted += 1
+    return accepted - 1
+
+
+def test_stalled_stdout_drops_and_counts(stdout: Pipe) -> None:
+    """When nobody reads stdout, lines beyond the buffer are dropped and counted; an error line still finds room."""
+    drops = Drops()
+    sink = make(drops)
+    sink.start()
+    line = b"x" * 1023 + b"\n"
+    accepted = fill(sink, drops, line, 10_000)
+    assert drops == {names.DROPPED_BUFFER_FULL: 1}
+    sink.write(b"E" * 1023 + b"\n", is_error=True)
+    assert drops == {names.DROPPED_BUFFER_FULL: 1}
+    assert not sink.flush(0)
+    everything = stdout.read((accepted + 1) * 1024)
+    assert everything == line * accepted + b"E" * 1023 + b"\n"
+    assert sink.close(10)
+
+
+def test_blocking_mode_waits(stdout: Pipe) -> None:
+    """In `block` mode nothing is dropped: the caller waits until there is room."""
+    drops = Drops()
+    sink = make(drops, "block")
+    sink.start()
+    line = b"y" * 1023 + b"\n"
+    writer = threading.Thread(target=lambda: [sink.write(line) for _ in range(400)])
+    writer.start()
+    assert stdout.read(400 * 1024) == line * 400
+    writer.join()
+    assert sink.close(10)
+    assert not drops
+
+
+def test_line_larger_than_the_buffer(stdout: Pipe) -> None:
+    """A line that can never fit is dropped in either mode."""
+    drops = Drops()
+    sink = make(drops, "block")
+    sink.start()
+    sink.write(b"z" * 70_000)
+    assert drops == {names.DROPPED_BUFFER_FULL: 1}
+    assert sink.close(10)
+
+
+def test_close_gives_up_on_a_stalled_stdout(stdout: Pipe) -> None:
+    """Closing honours its deadline; what was not written is counted, and later lines do not hang."""
+    drops = Drops()
+    sink = make(drops)
+    sink.start()
+    fill(sink, drops, b"x" * 1023 + b"\n", 10_000)
+    assert not sink.close(0.05)
+    sink.write(b"late\n")
+    assert drops[names.DROPPED_SHUTDOWN] >= 1
+
+
+def test_broken_stdout(stdout: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stdout that is closed costs lines, which are counted, and nothing else."""
+    drops = Drops()
+    sink = make(drops)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as broken:
+        monkeypatch.setattr(sys, "stdout", broken)
+        sink.write(b"direct\n")
+        sink.start()
+        sink.write(b"threaded\n")
+        assert sink.close(10)
+    assert drops == {names.DROPPED_WRITE_FAILED: 2}
+
+
+def test_stdout_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects that stand in for stdout, and none at all, are written to as far as they go."""
+    written: list[str] = []
+
+    class Stand:
+        def write(self, text: str) -> None:
+            written.append(text)
+
+        def flush(self) -> None: ...
+
+    sink = make(Drops())
+    for stream in (Stand(), None):
+        monkeypatch.setattr(sys, "stdout", stream)
+        sink.write(b"line\n")
+    assert written == ["line\n"]
+
+
+def test_non_blocking_stdout(stdout: Pipe) -> None:
+    """A stdout that somebody made non-blocking is waited for."""
+    os.set_blocking(stdout.stream.fileno(), False)
+    sink = make(Drops(), buffer_bytes=1 << 20)
+    sink.start()
+    for _ in range(300):
+        sink.write(b"w" * 1023 + b"\n")
+    assert stdout.read(300 * 1024) == (b"w" * 1023 + b"\n") * 300
+    assert sink.close(10)
+
+
+def test_fork_forgets(stdout: Pipe) -> None:
+    """After a fork the child has neither the parent's thread nor its lines."""
+    sink = make(Drops(), interval=60)
+    sink.start()
+    sink.write(b"parent\n")
+    result: dict[str, Any] = {}
+    threads_before = sink.flush(10)
+    sink.reset_after_fork()
+    sink.write(b"child\n")
+    result["data"] = stdout.read(13)
+    assert threads_before
+    assert result["data"] == b"parent\nchild\n"
