@@ -164,7 +164,8 @@ def _parse(span: ReadableSpan) -> SpanMessage:
     request = ExportTraceServiceRequest.FromString(
         encode_batch(encode_resource(span.resource), [(span.instrumentation_scope, encode_span(span))])
     )
-    return request.resource_spans[0].scope_spans[0].spans[0]
+    message: SpanMessage = request.resource_spans[0].scope_spans[0].spans[0]
+    return message
 
 
 def _span(**values: Any) -> ReadableSpan:
@@ -182,7 +183,7 @@ def _forget() -> Iterator[None]:
 
 
 @given(span_batches())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_batches_mean_what_the_stock_encoder_says(spans: list[ReadableSpan]) -> None:
     """A batch of SDK spans, parsed, is the message that the stock encoder builds for the same spans."""
     ours = encode_batch(
