@@ -97,6 +97,10 @@ class JaegerApi:
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(base_url=url, trust_env=False, timeout=5)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
     def trace(self, trace_id: str) -> list[Span]:
         """
         The spans stored under a trace id, none when it is unknown.

@@ -1,0 +1,149 @@
+"""Replicas come and go under traffic, and no request notices."""
+
+import asyncio
+import itertools
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import httpx
+import pytest
+
+from obslib import names
+from stack.errors import StackError
+from stack.haproxy import HAProxy, SlotStatus
+from stack.processes import SHOP
+from tests.integration.running import RunningStack, eventually
+
+CLIENTS = 6
+REQUESTS_A_KEY = 100
+
+
+class Traffic:
+    """Clients that send one request after another until told to stop, and remember every answer."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._stop = threading.Event()
+        self.answers: Counter[str] = Counter()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    async def _run(self) -> None:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+            await asyncio.gather(*(self._client(http, number) for number in range(CLIENTS)))
+
+    async def _client(self, http: httpx.AsyncClient, number: int) -> None:
+        for count in itertools.count():
+            if self._stop.is_set():
+                return
+            # A key may send so many requests a minute; the limit is not what is tested here.
+            headers = {"X-API-Key": f"traffic-{number}-{count // REQUESTS_A_KEY}"}
+            try:
+                answer = await http.get(f"{self._url}/v1/products/{count % 50 + 1}", headers=headers)
+                self.answers[str(answer.status_code)] += 1
+            except httpx.HTTPError as error:
+                self.answers[repr(error)] += 1
+
+
+@contextmanager
+def two_replicas_afterwards(stack: RunningStack) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        stack.scale(SHOP, 2)
+
+
+def slots(stack: RunningStack) -> dict[int, SlotStatus]:
+    return asyncio.run(HAProxy(stack.state.haproxy_socket).slots())
+
+
+def serving(stack: RunningStack) -> set[int]:
+    return {slot for slot, status in slots(stack).items() if status.status.startswith("UP")}
+
+
+def scraped(stack: RunningStack) -> set[str]:
+    up = stack.query(f'up{{{names.LABEL_SERVICE}="{SHOP}"}} == 1')
+    return {entry["metric"][names.LABEL_INSTANCE] for entry in up}
+
+
+def test_scaling_out_and_in_loses_no_request(stack: RunningStack) -> None:
+    """Two replicas, four, one, under constant traffic: every answer is a 200, and none had to be tried twice."""
+    redispatched = {slot: status.redispatched for slot, status in slots(stack).items()}
+    with two_replicas_afterwards(stack), Traffic(stack.url) as traffic:
+        time.sleep(1)
+        stack.scale(SHOP, 4)
+        assert serving(stack) == {1, 2, 3, 4}
+        eventually(lambda: scraped(stack) == {"shop-1", "shop-2", "shop-3", "shop-4"}, "four scraped replicas")
+        before = {slot: status.requests for slot, status in slots(stack).items()}
+        eventually(
+            lambda: all(slots(stack)[slot].requests > before[slot] for slot in (1, 2, 3, 4)), "requests in every slot"
+        )
+        stack.scale(SHOP, 1)
+        assert serving(stack) == {1}
+        # Prometheus marks a forgotten target's series stale two scrapes later.
+        eventually(lambda: scraped(stack) == {"shop-1"}, "one scraped replica")
+
+    assert set(traffic.answers) == {"200"}, traffic.answers
+    assert traffic.answers["200"] > 100
+    assert {slot: status.redispatched for slot, status in slots(stack).items()} == redispatched
+    # A replica that was asked to leave is forgotten before it stops: nothing ever saw it down.
+    assert stack.query(f'count_over_time((up{{{names.LABEL_SERVICE}="{SHOP}"}} == 0)[1m:1s])') == []
+
+
+def test_the_worker_scales_without_haproxy(stack: RunningStack) -> None:
+    """A second worker is started and scraped, and leaves again."""
+    stack.scale("worker", 2)
+    try:
+        query = f'up{{{names.LABEL_SERVICE}="worker"}} == 1'
+        eventually(lambda: len(stack.query(query)) == 2, "two scraped workers")
+    finally:
+        stack.scale("worker", 1)
+    eventually(lambda: len(stack.query(query)) == 1, "one scraped worker")
+
+
+@pytest.mark.parametrize(
+    ("service", "replicas", "sentence"),
+    [
+        ("shop", 0, "1 to 8 replicas"),
+        ("shop", 9, "1 to 8 replicas"),
+        ("shop", -1, "1 to 8 replicas"),
+        ("redis", 2, "cannot be scaled"),
+        ("shop", "3", "scale needs"),
+        ("shop", True, "scale needs"),
+    ],
+)
+def test_an_impossible_scale_is_refused(stack: RunningStack, service: str, replicas: object, sentence: str) -> None:
+    """The answer is a sentence, and nothing changes."""
+    with pytest.raises(StackError, match=sentence):
+        stack.ask("scale", service=service, replicas=replicas)
+
+    assert stack.status().replicas == {"shop": 2, "worker": 1}
+
+
+def test_haproxys_slots_are_filled_again_after_its_death(stack: RunningStack) -> None:
+    """HAProxy starts with empty slots; the supervisor puts the replicas back."""
+    pid = stack.pid("haproxy")
+    os.kill(pid, signal.SIGKILL)
+
+    def served() -> bool:
+        try:
+            return stack.http.get(f"{stack.url}/v1/products", headers={"X-API-Key": "again"}).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    eventually(served, "requests are served again")
+    eventually(lambda: serving(stack) == {1, 2}, "both replicas in their slots")
+    assert stack.pid("haproxy") != pid
