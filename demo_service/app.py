@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import httpx
 from fastapi import FastAPI, Request
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
@@ -36,6 +37,7 @@ def create_app(
     settings: obslib.Settings | None = None,
     capacity: Capacity = DEFAULT,
     health: Health | None = None,
+    payments_transport: httpx.AsyncBaseTransport | None = None,
 ) -> FastAPI:
     """
     Return the shop.
@@ -45,6 +47,7 @@ def create_app(
         settings: obslib's; from the environment if not given.
         capacity: What this replica carries.
         health: What `/readyz` says, for a server that wants to announce its end.
+        payments_transport: Another way to payments than the network.
     """
     app = FastAPI(title="shop", docs_url=None, redoc_url=None, lifespan=_lifespan)
     # First of all: engines and clients made before it would stay without telemetry.
@@ -57,14 +60,16 @@ def create_app(
     shop = Shop(
         database=Database(config.database_url, connections=capacity.database_connections, faults=faults),
         cache=Cache(config.cache_url, metrics=metrics, faults=faults),
-        payments=PaymentsClient(config.payments_url, failed=metrics.payment_failed, faults=faults),
+        payments=PaymentsClient(
+            config.payments_url, failed=metrics.payment_failed, faults=faults, transport=payments_transport
+        ),
         metrics=metrics,
         wake_relay=relay.wake,
     )
     rate_limit = RateLimit(config.rate_limit_url, capacity=capacity, metrics=metrics)
     health = health or Health()
     health.watch(database=shop.database.unusable, degradable=(shop.cache.outage, relay.outage, rate_limit.outage))
-    app.state.shop, app.state.relay, app.state.faults = shop, relay, faults
+    app.state.obs, app.state.shop, app.state.relay, app.state.faults = obs, shop, relay, faults
     problems.install(app)
     app.add_exception_handler(DatabaseUnavailableError, _database_unavailable)
     for router in (products.router, orders.router, health.router()):
@@ -87,8 +92,7 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     shop: Shop = app.state.shop
     relay: Relay = app.state.relay
-    preparing = asyncio.create_task(shop.database.prepare(), name="prepare-database")
-    relay.start()
+    preparing = asyncio.create_task(_prepare(shop, relay), name="prepare-database")
     try:
         yield
     finally:
@@ -100,6 +104,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await shop.payments.close()
         await shop.cache.close()
         await shop.database.close()
+
+
+async def _prepare(shop: Shop, relay: Relay) -> None:
+    await shop.database.prepare()
+    relay.start()
 
 
 async def _database_unavailable(_request: Request, _error: Exception) -> Response:

@@ -1,8 +1,10 @@
 """The cache: text by key, for seconds. Its absence costs time, never an answer."""
 
+import warnings
 from typing import Final
 
 from cashews import Cache as CashewsCache
+from cashews.exceptions import CacheError
 from redis.exceptions import RedisError
 
 from demo_service.faults import Faults
@@ -11,6 +13,8 @@ from demo_service.outage import Outage
 
 _TIMEOUT_SECONDS: Final = 0.2
 _MAX_ENTRIES: Final = 1000
+#: cashews' own around redis' and the system's; ValueError is a text in Redis that is not JSON.
+_FAILURES: Final = (CacheError, RedisError, OSError, ValueError)
 
 
 class Cache:
@@ -50,7 +54,7 @@ class Cache:
         try:
             self._faults.check("cache")
             value = await self._cache.get(key)
-        except (RedisError, OSError) as error:
+        except _FAILURES as error:
             self.outage.failed(error)
             self._errors.inc()
             return None
@@ -68,9 +72,12 @@ class Cache:
         try:
             self._faults.check("cache")
             await self._cache.set(key, value, expire=expire_seconds)
-        except (RedisError, OSError) as error:
+        except _FAILURES as error:
             self.outage.failed(error)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._cache.close()
+        with warnings.catch_warnings():
+            # cashews 7.6 closes with a name that redis 5 replaced.
+            warnings.filterwarnings("ignore", "Call to deprecated close", DeprecationWarning)
+            await self._cache.close()

@@ -82,6 +82,7 @@ def create_app(
         settings
         or obslib.Settings.from_env(service_name="payments", engine="contrib", excluded_paths=("/healthz", "/readyz")),
     )
+    app.state.obs = obs
     outcomes = obs.counter(metrics.AUTHORISATIONS, "Authorisations asked for.", labels=("outcome",))
     for outcome in ("authorised", "refused"):
         outcomes.labels(outcome)

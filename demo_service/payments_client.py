@@ -51,10 +51,18 @@ class PaymentsClient:
         url: Where payments listens.
         failed: Told the reason of each call without an authorisation.
         faults: May tell it to fail.
+        transport: Another way to payments than the network, e.g. the application itself.
     """
 
-    def __init__(self, url: str, *, failed: Callable[[str], None], faults: Faults) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, limits=_LIMITS)
+    def __init__(
+        self,
+        url: str,
+        *,
+        failed: Callable[[str], None],
+        faults: Faults,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, limits=_LIMITS, transport=transport)
         self._failed = failed
         self._faults = faults
         # In this process' memory: a breaker that needs Redis would be one more thing that can fail.

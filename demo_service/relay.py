@@ -61,6 +61,8 @@ class Relay:
         """Finish the job in hand and stop; whatever is not published stays in the outbox."""
         self.wake()
         self._stopping.set()
+        if self._thread.ident is None:
+            return
         self._thread.join(_JOIN_SECONDS)
         if self._thread.is_alive():
             log.warning("relay_not_stopped")
