@@ -16,9 +16,21 @@ from obslib._sink import LineSink
 class Pipe:
     """A stdout that is read only when the test wants to."""
 
-    def __init__(self) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
         self.read_end, write_end = os.pipe()
         self.stream: IO[str] = os.fdopen(write_end, "w")
+
+    def sink(
+        self,
+        drops: "Drops",
+        overflow: Literal["drop", "block"] = "drop",
+        buffer_bytes: int = 64 * 1024,
+        interval: float = 0.01,
+    ) -> LineSink:
+        """Make this the process' stdout (pytest puts its own back between a test's phases), and a sink that uses it."""
+        self._monkeypatch.setattr(sys, "stdout", self.stream)
+        return make(drops, overflow, buffer_bytes, interval)
 
     def read(self, size: int) -> bytes:
         data = b""
@@ -32,8 +44,7 @@ class Pipe:
 
 @pytest.fixture
 def stdout(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
-    pipe = Pipe()
-    monkeypatch.setattr(sys, "stdout", pipe.stream)
+    pipe = Pipe(monkeypatch)
     yield pipe
     os.close(pipe.read_end)
     try:
@@ -54,7 +65,7 @@ def make(drops: Drops, overflow: Literal["drop", "block"] = "drop", buffer_bytes
 def test_direct_before_start_and_after_close(stdout: Pipe) -> None:
     """Without a thread a line is written by its caller."""
     drops = Drops()
-    sink = make(drops)
+    sink = stdout.sink(drops)
     sink.write(b"one\n")
     assert stdout.read(4) == b"one\n"
     sink.start()
@@ -69,7 +80,7 @@ def test_direct_before_start_and_after_close(stdout: Pipe) -> None:
 
 def test_order_is_kept(stdout: Pipe) -> None:
     """Lines come out in the order in which they went in, errors and others alike."""
-    sink = make(Drops())
+    sink = stdout.sink(Drops())
     sink.start()
     lines = [f"{number}\n".encode() for number in range(500)]
     for number, line in enumerate(lines):
@@ -81,7 +92,7 @@ def test_order_is_kept(stdout: Pipe) -> None:
 
 def test_error_lines_do_not_wait(stdout: Pipe) -> None:
     """An error line is written at once, however long the interval is."""
-    sink = make(Drops(), interval=60)
+    sink = stdout.sink(Drops(), interval=60)
     sink.start()
     sink.write(b"fine\n")
     sink.write(b"error\n", is_error=True)
@@ -91,7 +102,7 @@ def test_error_lines_do_not_wait(stdout: Pipe) -> None:
 
 def test_flush(stdout: Pipe) -> None:
     """After a flush everything accepted before it is written."""
-    sink = make(Drops(), interval=60)
+    sink = stdout.sink(Drops(), interval=60)
     sink.start()
     sink.write(b"line\n")
     assert sink.flush(10)
@@ -113,7 +124,7 @@ def fill(sink: LineSink, drops: Drops, line: bytes, limit: int) -> int:
 def test_stalled_stdout_drops_and_counts(stdout: Pipe) -> None:
     """When nobody reads stdout, lines beyond the buffer are dropped and counted; an error line still finds room."""
     drops = Drops()
-    sink = make(drops)
+    sink = stdout.sink(drops)
     sink.start()
     line = b"x" * 1023 + b"\n"
     accepted = fill(sink, drops, line, 10_000)
@@ -129,7 +140,7 @@ def test_stalled_stdout_drops_and_counts(stdout: Pipe) -> None:
 def test_blocking_mode_waits(stdout: Pipe) -> None:
     """In `block` mode nothing is dropped: the caller waits until there is room."""
     drops = Drops()
-    sink = make(drops, "block")
+    sink = stdout.sink(drops, "block")
     sink.start()
     line = b"y" * 1023 + b"\n"
     writer = threading.Thread(target=lambda: [sink.write(line) for _ in range(400)])
@@ -143,7 +154,7 @@ def test_blocking_mode_waits(stdout: Pipe) -> None:
 def test_line_larger_than_the_buffer(stdout: Pipe) -> None:
     """A line that can never fit is dropped in either mode."""
     drops = Drops()
-    sink = make(drops, "block")
+    sink = stdout.sink(drops, "block")
     sink.start()
     sink.write(b"z" * 70_000)
     assert drops == {names.DROPPED_BUFFER_FULL: 1}
@@ -153,7 +164,7 @@ def test_line_larger_than_the_buffer(stdout: Pipe) -> None:
 def test_close_gives_up_on_a_stalled_stdout(stdout: Pipe) -> None:
     """Closing honours its deadline; what was not written is counted, and later lines do not hang."""
     drops = Drops()
-    sink = make(drops)
+    sink = stdout.sink(drops, buffer_bytes=256 * 1024)  # more than the pipe takes
     sink.start()
     fill(sink, drops, b"x" * 1023 + b"\n", 10_000)
     assert not sink.close(0.05)
@@ -164,7 +175,7 @@ def test_close_gives_up_on_a_stalled_stdout(stdout: Pipe) -> None:
 def test_broken_stdout(stdout: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stdout that is closed costs lines, which are counted, and nothing else."""
     drops = Drops()
-    sink = make(drops)
+    sink = stdout.sink(drops)
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as broken:
@@ -196,7 +207,7 @@ def test_stdout_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_non_blocking_stdout(stdout: Pipe) -> None:
     """A stdout that somebody made non-blocking is waited for."""
     os.set_blocking(stdout.stream.fileno(), False)
-    sink = make(Drops(), buffer_bytes=1 << 20)
+    sink = stdout.sink(Drops(), buffer_bytes=1 << 20)
     sink.start()
     for _ in range(300):
         sink.write(b"w" * 1023 + b"\n")
@@ -206,7 +217,7 @@ def test_non_blocking_stdout(stdout: Pipe) -> None:
 
 def test_fork_forgets(stdout: Pipe) -> None:
     """After a fork the child has neither the parent's thread nor its lines."""
-    sink = make(Drops(), interval=60)
+    sink = stdout.sink(Drops(), interval=60)
     sink.start()
     sink.write(b"parent\n")
     result: dict[str, Any] = {}

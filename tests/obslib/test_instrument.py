@@ -1,0 +1,294 @@
+"""`instrument()`: set up once, undone completely, and loud about what cannot work. Globals are real: each in a process."""
+
+import pytest
+from fastapi import FastAPI
+from opentelemetry.sdk.trace import TracerProvider
+from starlette.applications import Starlette
+
+import obslib
+from obslib.exceptions import ConfigurationError
+from obslib.settings import Settings
+from obslib.testing import capture
+from tests.obslib.processes import run_python
+
+PRELUDE = """
+import json, logging, sys, threading
+import structlog
+from fastapi import FastAPI
+from opentelemetry import propagate, trace
+from opentelemetry.sdk.trace import TracerProvider
+import obslib
+from obslib import Settings, exceptions
+def say(**values): print(json.dumps(values), flush=True)
+"""
+
+
+def run(code: str, **env: str) -> dict[str, object]:
+    """Run code after the prelude; return what it said last."""
+    return run_python(PRELUDE + code, **env)[-1]
+
+
+def test_second_call_returns_the_same_object() -> None:
+    """Equal settings give the same object; different ones raise with the way out."""
+    said = run("""
+app = FastAPI()
+first = obslib.instrument(app)
+same = obslib.instrument(app) is first
+try:
+    obslib.instrument(app, Settings(service_name="other"))
+except exceptions.AlreadyInstrumentedError as error:
+    sentence = str(error)
+first.shutdown()
+say(same=same, sentence=sentence)
+""")
+    assert said["same"] is True
+    assert "shutdown()" in str(said["sentence"])
+
+
+def test_nothing_starts_before_the_first_event() -> None:
+    """Set-up starts no thread and opens no socket."""
+    said = run("""
+import os
+before = set(os.listdir("/proc/self/fd"))
+observability = obslib.instrument(FastAPI(), Settings.from_env(traces_exporter="otlp", metrics_port=1))
+say(threads=threading.active_count(), opened=sorted(set(os.listdir("/proc/self/fd")) - before))
+observability.shutdown()
+say(threads=threading.active_count(), opened=sorted(set(os.listdir("/proc/self/fd")) - before))
+""")
+    assert said == {"threads": 1, "opened": []}
+
+
+def test_shutdown_puts_everything_back() -> None:
+    """After shutdown the application, structlog, logging, warnings and the propagator are as they were."""
+    said = run("""
+import os, warnings
+from starlette.routing import Mount
+handler = logging.StreamHandler(sys.stdout)
+logging.getLogger().addHandler(handler)
+logging.getLogger("uvicorn").addHandler(handler)
+logging.getLogger("uvicorn").propagate = False
+def state():
+    return [
+        type(app).__call__ is FastAPI.__call__, type(app) is FastAPI, dict(app._telemetry), structlog.is_configured(),
+        [id(h) for h in logging.getLogger().handlers], logging.getLogger().level, logging.getLogger("uvicorn").propagate,
+        [id(h) for h in logging.getLogger("uvicorn").handlers], logging.getLogger("uvicorn.access").disabled,
+        id(warnings.showwarning), id(propagate.get_global_textmap()), id(Mount.handle),
+        os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN"), sorted(vars(app)),
+    ]
+app = FastAPI()
+before = str(state())
+observability = obslib.instrument(app, Settings(service_name="x", traces_exporter="none", propagators=("tracecontext",)))
+during = str(state())
+first, second = observability.shutdown(), observability.shutdown()
+say(changed=during != before, restored=str(state()) == before, first=first, second=second)
+""")
+    assert said == {"changed": True, "restored": True, "first": True, "second": True}
+
+
+def test_user_configuration_of_structlog_comes_back() -> None:
+    """A structlog configuration of the user's own is restored."""
+    said = run("""
+structlog.configure(processors=[structlog.processors.JSONRenderer()])
+before = structlog.get_config()["processors"]
+with obslib.instrument(FastAPI()):
+    during = structlog.get_config()["processors"]
+say(restored=structlog.get_config()["processors"] == before, changed=during != before)
+""")
+    assert said == {"restored": True, "changed": True}
+
+
+def test_lines_come_out_once_and_alike() -> None:
+    """structlog, the standard library, servers and warnings come out in one shape, once each."""
+    lines = run_python(
+        PRELUDE
+        + """
+import warnings
+logging.basicConfig(stream=sys.stdout)
+uvicorn = logging.getLogger("uvicorn")
+uvicorn.addHandler(logging.StreamHandler(sys.stdout))
+uvicorn.propagate = False
+observability = obslib.instrument(FastAPI())
+structlog.get_logger().info("one")
+logging.getLogger("lib").error("two")
+logging.getLogger("uvicorn.error").info("three")
+logging.getLogger("uvicorn.access").info("never")
+warnings.simplefilter("default")
+warnings.warn("four")
+logging.getLogger("lib").debug("never")
+observability.shutdown()
+"""
+    )
+    assert [line["event"].partition("UserWarning: ")[2].strip() or line["event"] for line in lines] == ["one", "two", "three", "four\n  warnings.warn(\"four\")" if "warnings.warn" in lines[-1]["event"] else "four"]
+    assert [line["logger"] for line in lines] == ["", "lib", "uvicorn.error", "py.warnings"]
+    assert {line["service"] for line in lines} == {"tested"}
+
+
+def test_no_service_name_warns_once() -> None:
+    """Without a service name there is one warning that says what to set."""
+    lines = run_python(PRELUDE + "obslib.instrument(FastAPI()).shutdown()", OTEL_SERVICE_NAME="")
+    assert [(line["event"], line["level"], line["service"]) for line in lines] == [
+        ("obslib_service_name_missing", "warning", "unknown_service")
+    ]
+    assert "OTEL_SERVICE_NAME" in lines[0]["fix"]
+
+
+def test_ignored_settings_are_said() -> None:
+    """An invalid `OTEL_*` value is ignored with a warning."""
+    [line] = run_python(PRELUDE + "obslib.instrument(FastAPI()).shutdown()", OTEL_BSP_SCHEDULE_DELAY="soon")
+    assert line["event"] == "obslib_setting_ignored"
+    assert "OTEL_BSP_SCHEDULE_DELAY='soon'" in line["reason"]
+
+
+def test_global_provider() -> None:
+    """Where none is set obslib's provider becomes the global one, and records nothing after shutdown."""
+    said = run("""
+observability = obslib.instrument(FastAPI())
+is_ours = trace.get_tracer_provider() is observability.tracer_provider
+during = trace.get_tracer("user").start_span("x").is_recording()
+observability.shutdown()
+after = trace.get_tracer("user").start_span("x").is_recording()
+again = obslib.instrument(FastAPI())
+say(is_ours=is_ours, during=during, after=after, again=trace.get_tracer("user").start_span("x").is_recording())
+""")
+    assert said == {"is_ours": True, "during": True, "after": False, "again": True}
+
+
+def test_global_provider_of_another_service() -> None:
+    """A second service in one process has its own provider; the first keeps the global one."""
+    said = run("""
+first = obslib.instrument(FastAPI(), Settings.from_env(service_name="first"))
+second = obslib.instrument(FastAPI(), Settings.from_env(service_name="second"))
+say(
+    first=trace.get_tracer_provider() is first.tracer_provider,
+    second=second.tracer_provider.resource.attributes["service.name"],
+)
+""")
+    assert said == {"first": True, "second": "second"}
+
+
+def test_global_provider_can_be_left_alone() -> None:
+    """With `global_tracer_provider=False` nothing global is set."""
+    said = run("""
+obslib.instrument(FastAPI(), Settings.from_env(global_tracer_provider=False))
+say(kind=type(trace.get_tracer_provider()).__name__)
+""")
+    assert said == {"kind": "ProxyTracerProvider"}
+
+
+def test_provider_of_the_user_is_used() -> None:
+    """A provider that the user made global is used, with our processor added, and never replaced."""
+    said = run(
+        """
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+theirs, exporter = TracerProvider(), InMemorySpanExporter()
+theirs.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(theirs)
+import asyncio, httpx
+app = FastAPI()
+observability = obslib.instrument(app, Settings.from_env(access_log=False, shutdown_timeout_seconds=0.1))
+async def main():
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t") as client:
+        await client.get("/")
+asyncio.run(main())
+kept = trace.get_tracer_provider() is theirs and observability.tracer_provider is theirs
+names = [span.name for span in exporter.get_finished_spans() if span.kind.name == "SERVER"]
+observability.shutdown()
+say(kept=kept, names=names, still=trace.get_tracer("user").start_span("x").is_recording())
+""",
+        OTEL_TRACES_EXPORTER="otlp",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
+    )
+    assert said == {"kept": True, "names": ["GET"], "still": True}
+
+
+def test_provider_that_is_not_the_sdks() -> None:
+    """A global provider of another kind is used as it is."""
+    said = run("""
+class Theirs(trace.TracerProvider):
+    def get_tracer(self, *args, **kwargs):
+        return trace.NoOpTracer()
+trace.set_tracer_provider(Theirs())
+observability = obslib.instrument(FastAPI())
+say(kind=type(observability.tracer_provider).__name__, stopped=observability.shutdown())
+""")
+    assert said == {"kind": "Theirs", "stopped": True}
+
+
+@pytest.mark.parametrize("given", [object(), lambda: None, "main:app"])
+def test_what_is_no_application(given: object) -> None:
+    """Anything but FastAPI and Starlette is refused."""
+    with pytest.raises(ConfigurationError, match="FastAPI and Starlette"):
+        obslib.instrument(given, Settings())  # type: ignore[arg-type]
+
+
+def test_wrapped_application() -> None:
+    """A wrapped application is refused with the hint to instrument what is inside."""
+
+    class Wrapper:
+        app = Starlette()
+
+    with pytest.raises(ConfigurationError, match="inside it"):
+        obslib.instrument(Wrapper(), Settings())  # type: ignore[arg-type]
+
+
+def test_native_telemetry_with_a_provider() -> None:
+    """FastAPI's own telemetry with a provider of its own would record twice: refused with the fix, nothing left changed."""
+    app = FastAPI(telemetry={"tracer_provider": TracerProvider(shutdown_on_exit=False)})
+    with pytest.raises(ConfigurationError, match="Leave that argument out"), capture(app):
+        pass
+    assert type(app) is FastAPI
+
+
+def test_unknown_instrumentation() -> None:
+    """A library nobody can instrument is refused by name, and what was set up until then is undone."""
+    said = run("""
+app = FastAPI()
+try:
+    obslib.instrument(app, Settings.from_env(instrumentations=("htpx",)))
+except exceptions.ConfigurationError as error:
+    say(sentence=str(error), restored=type(app) is FastAPI and not structlog.is_configured())
+""")
+    assert said["restored"] is True
+    assert "'htpx'" in str(said["sentence"])
+
+
+def test_metric_factories() -> None:
+    """Metrics made by the handle are in its registry, and refuse names that are taken."""
+    said = run("""
+observability = obslib.instrument(FastAPI())
+observability.counter("orders_total", "Orders.", ("status",)).labels("paid").inc()
+observability.gauge("depth", "Depth.").set(2)
+observability.histogram("took_seconds", "Took.").observe(0.1)
+value = observability.registry.get_sample_value
+say(
+    orders=value("orders_total", {"status": "paid"}), depth=value("depth"), took=value("took_seconds_count"),
+    flushed=observability.flush(),
+)
+""")
+    assert said == {"orders": 1, "depth": 2, "took": 1, "flushed": True}
+
+
+def test_libraries_are_instrumented_and_restored() -> None:
+    """httpx gets client spans and context while obslib is there, and loses them with it."""
+    said = run("""
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+import os
+state = lambda: HTTPXClientInstrumentor().is_instrumented_by_opentelemetry
+with obslib.instrument(FastAPI()):
+    during, conventions = state(), os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"]
+say(during=during, after=state(), conventions=conventions)
+""")
+    assert said == {"during": True, "after": False, "conventions": "http,database"}
+
+
+def test_libraries_that_somebody_else_instrumented() -> None:
+    """What was instrumented before is left alone, also at the end."""
+    said = run("""
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+HTTPXClientInstrumentor().instrument()
+with obslib.instrument(FastAPI()):
+    pass
+say(after=HTTPXClientInstrumentor().is_instrumented_by_opentelemetry)
+""")
+    assert said == {"after": True}

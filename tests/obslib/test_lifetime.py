@@ -1,0 +1,238 @@
+"""Start and end of life in real processes: nothing before the first event, and nothing lost after the last."""
+
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from obslib import names
+from tests.obslib.collector import running_collector
+from tests.obslib.processes import Server, run_python, serving
+
+APP = """
+import asyncio
+import obslib
+from fastapi import FastAPI
+app = FastAPI()
+observability = obslib.instrument(app)
+log = obslib.get_logger("served")
+@app.get("/items/{item_id}")
+async def item(item_id: int):
+    log.info("looked_up", item_id=item_id)
+    return item_id
+@app.get("/boom")
+async def boom():
+    raise RuntimeError("broken")
+"""
+
+
+def served_lines(server: Server) -> list[int]:
+    return sorted(line["item_id"] for line in server.lines if line["event"] == "looked_up")
+
+
+@pytest.mark.parametrize("lifespan", ["on", "off"])
+def test_sigterm_loses_nothing(tmp_path: Path, lifespan: str) -> None:
+    """Spans and lines of every request answered before SIGTERM arrive; without lifespan through atexit, or the interval."""
+    with running_collector() as collector:
+        env = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OBSLIB_SPAN_FLUSH_INTERVAL_SECONDS": "60" if lifespan == "on" else "0.1"}
+        with serving(APP, tmp_path, "--lifespan", lifespan, **env) as server:
+            for number in range(20):
+                assert server.get(f"/items/{number}")[0] == 200
+            if lifespan == "off":
+                wait_for(lambda: len(collector.spans) == 20)
+                wait_for(lambda: served_lines(server) == list(range(20)))
+            server.stop()
+            assert served_lines(server) == list(range(20))
+            access = [line for line in server.lines if line["logger"] == names.ACCESS_LOGGER]
+        assert len(access) == 20
+        assert {span.name for span in collector.spans} == {"GET /items/{item_id}"}
+        assert {span.trace_id.hex() for span in collector.spans} == {line["trace_id"] for line in access}
+
+
+def wait_for(condition: object) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_dead_collector_does_not_delay_the_end(tmp_path: Path) -> None:
+    """With nobody to send to the process ends within the shutdown deadline, and says so in a line."""
+    env = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OBSLIB_SHUTDOWN_TIMEOUT_SECONDS": "0.5"}
+    with serving(APP, tmp_path, **env) as server:
+        server.get("/items/1")
+        server.stop()
+        assert served_lines(server) == [1]
+        assert any(line["event"] == "obslib_spans_not_exported" for line in server.lines)
+
+
+def test_exception_comes_out_once(tmp_path: Path) -> None:
+    """An exception nobody handles stands on the access line, and the server's own line about it is left out."""
+    with serving(APP, tmp_path) as server:
+        assert server.get("/boom")[0] == 500
+        server.stop()
+        traced = [line for line in server.lines if names.LOG_EXCEPTION_TYPE in line]
+    assert [line["event"] for line in traced] == [names.ACCESS_EVENT]
+
+
+def test_server_lines_have_the_same_shape(tmp_path: Path) -> None:
+    """From the lifespan on every line of the server is JSON, and its access log is replaced by ours."""
+    with serving(APP, tmp_path) as server:
+        server.get("/items/1")
+        server.stop()
+        events = [line["event"] for line in server.lines]
+        assert all(line.startswith("{") for line in server.text.splitlines() if line)
+    assert "Application startup complete." in events
+    assert events.count(names.ACCESS_EVENT) == 1
+    assert not any('"GET /items/1' in event for event in events)
+
+
+def test_metrics_on_their_own_port(tmp_path: Path) -> None:
+    """With a port of their own the metrics are there, and the service's port has none."""
+    from tests.obslib.processes import free_port
+
+    port = free_port()
+    with serving(APP, tmp_path, OBSLIB_METRICS_PORT=str(port)) as server:
+        assert server.get("/metrics")[0] == 404
+        beside = Server(server.process, port, tmp_path / "output.txt")
+        status, body = beside.get("/metrics", {"accept-encoding": "identity"})
+        assert (status, b"target_info" in body) == (200, True)
+        assert beside.get("/metrics", {"accept-encoding": "gzip"})[1].startswith(b"\x1f\x8b")
+        assert beside.get("/other")[0] == 404
+
+
+def test_metrics_port_taken_harms_no_request(tmp_path: Path) -> None:
+    """A metrics port that is taken is a line and a count; requests are served."""
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with serving(APP, tmp_path, OBSLIB_METRICS_PORT=str(taken.getsockname()[1])) as server:
+            assert server.get("/items/1")[0] == 200
+            server.stop()
+            assert any(line["event"] == "obslib_internal_error" for line in server.lines)
+
+
+def test_interrupt_ends_orderly(tmp_path: Path) -> None:
+    """Ctrl-C is an orderly end, too."""
+    with serving(APP, tmp_path) as server:
+        server.get("/items/5")
+        server.stop(signal.SIGINT)
+        assert served_lines(server) == [5]
+
+
+def test_process_without_asgi() -> None:
+    """`instrument_process` starts at once: spans and lines arrive at exit, and the metrics are on their port."""
+    from tests.obslib.processes import free_port
+
+    port = free_port()
+    with running_collector() as collector:
+        lines = run_python(
+            """
+            import os, urllib.request
+            import obslib
+            from opentelemetry import trace
+            observability = obslib.instrument_process()
+            assert obslib.instrument_process() is observability
+            observability.counter("jobs_total", "Jobs.").inc()
+            with trace.get_tracer("jobs").start_as_current_span("job"):
+                obslib.get_logger("jobs").info("job_done")
+            url = f"http://127.0.0.1:{os.environ['OBSLIB_METRICS_PORT']}/metrics"
+            obslib.get_logger("jobs").info("scraped", found="jobs_total" in urllib.request.urlopen(url).read().decode())
+            """,
+            OTEL_TRACES_EXPORTER="otlp",
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+            OTEL_BSP_SCHEDULE_DELAY="60000",
+            OBSLIB_METRICS_PORT=str(port),
+        )
+        [span] = collector.spans
+    assert [line["event"] for line in lines] == ["job_done", "scraped"]
+    assert lines[0]["trace_id"] == span.trace_id.hex()
+    assert lines[1]["found"] is True
+
+
+def test_process_with_other_settings() -> None:
+    """A process is instrumented once; other settings raise, as does a port that is taken."""
+    [line] = run_python(
+        """
+        import json, socket
+        import obslib
+        taken = socket.socket(); taken.bind(("127.0.0.1", 0)); taken.listen()
+        sentences = []
+        settings = obslib.Settings.from_env()
+        try:
+            obslib.instrument_process(obslib.Settings.from_env(metrics_port=taken.getsockname()[1]))
+        except obslib.exceptions.ConfigurationError as error:
+            sentences.append(str(error))
+        taken.close()
+        with obslib.instrument_process(settings):
+            try:
+                obslib.instrument_process(obslib.Settings.from_env(service_name="other"))
+            except obslib.exceptions.AlreadyInstrumentedError as error:
+                sentences.append(str(error))
+        print(json.dumps({"sentences": sentences}))
+        """
+    )
+    assert "Choose another OBSLIB_METRICS_PORT" in line["sentences"][0]
+    assert "shutdown()" in line["sentences"][1]
+
+
+def test_fork_after_start() -> None:
+    """A child of a fork sends its own spans and writes its own lines, and never the parent's."""
+    with running_collector() as collector:
+        lines = run_python(
+            """
+            import os, warnings
+            warnings.simplefilter("ignore")
+            import obslib
+            from opentelemetry import trace
+            observability = obslib.instrument_process()
+            log, tracer = obslib.get_logger("f"), trace.get_tracer("f")
+            def work(who):
+                with tracer.start_as_current_span(who):
+                    log.info("worked", who=who)
+            work("parent")
+            child = os.fork()
+            if child == 0:
+                observability.start()
+                work("child")
+                observability.shutdown()
+                os._exit(0)
+            os.waitpid(child, 0)
+            observability.shutdown()
+            """,
+            OTEL_TRACES_EXPORTER="otlp",
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+            OTEL_BSP_SCHEDULE_DELAY="60000",
+            OBSLIB_LOG_FLUSH_INTERVAL_SECONDS="60",
+        )
+        assert sorted(span.name for span in collector.spans) == ["child", "parent"]
+    assert sorted(line["who"] for line in lines) == ["child", "parent"]
+
+
+def test_second_lifespan() -> None:
+    """A second lifespan after the first one starts telemetry again."""
+    lines = run_python(
+        """
+        import asyncio, json
+        import httpx, obslib
+        from fastapi import FastAPI
+        app = FastAPI()
+        observability = obslib.instrument(app)
+        async def lifespan():
+            incoming, states = asyncio.Queue(), []
+            async def send(message):
+                states.append((message["type"], observability.running))
+            task = asyncio.create_task(app({"type": "lifespan", "asgi": {}, "state": {}}, incoming.get, send))
+            for event in ("startup", "shutdown"):
+                await incoming.put({"type": f"lifespan.{event}"})
+            await task
+            return states
+        print(json.dumps([asyncio.run(lifespan()), asyncio.run(lifespan())]))
+        """
+    )
+    once = [["lifespan.startup.complete", True], ["lifespan.shutdown.complete", False]]
+    assert lines == [[once, once]]
