@@ -35,3 +35,65 @@ setup: $(READY) ## make the Python environment
 lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras \
 	  --group dev --custom-compile-command "make lock" --upgrade -o requirements.lock pyproject.toml
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+.PHONY: format
+format: $(READY) ## format the code
+	$(BIN)/ruff format $(SOURCES)
+
+.PHONY: format-check
+format-check: $(READY)
+	$(BIN)/ruff format --check --quiet $(SOURCES)
+
+.PHONY: lint
+lint: $(READY) ## ruff
+	$(BIN)/ruff check --quiet $(SOURCES)
+
+.PHONY: types
+types: $(READY) ## mypy, strict, on the packages and the tests
+	$(BIN)/mypy
+
+.PHONY: imports
+imports: $(READY) ## which module may import which
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: unit
+unit: $(READY) ## unit tests, with coverage of obslib
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -m "not integration" -q
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=97
+
+.PHONY: check
+check: format-check lint types imports unit ## before each commit: all of the above
+
+.PHONY: test
+test: format-check lint types imports ## everything, with the real Prometheus, Jaeger, Redis and HAProxy
+	$(BIN)/python -m stack install
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -q
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=100
+
+# --- the demo --------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(READY) ## start the shop, its telemetry and steady load; Ctrl-C stops all of it
+	@$(BIN)/python -m stack up
+
+.PHONY: install
+install: $(READY) ## install the demo's components, start nothing
+	@$(BIN)/python -m stack install
+
+.PHONY: spike
+spike: $(READY) ## send a spike of load to the running demo
+	@$(BIN)/python -m stack spike
+
+.PHONY: stop
+stop: $(READY) ## stop the running demo
+	@$(BIN)/python -m stack stop
+
+.PHONY: clean
+clean: ## remove what was made in this folder; the components' cache stays
+	rm -rf $(VENV) .stack build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

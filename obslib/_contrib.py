@@ -75,6 +75,11 @@ def install_contrib(
         raise MissingExtraError(
             'Settings.engine="contrib" needs the extra: pip install "obslib-fastapi[contrib]"'
         ) from error
+    if app.middleware_stack is not None:
+        raise ConfigurationError(
+            'Settings.engine="contrib" must be set up before the application serves its first event: contrib silently '
+            "does nothing afterwards."
+        )
     if getattr(app, "_is_instrumented_by_opentelemetry", False):
         raise ConfigurationError(
             "FastAPIInstrumentor has instrumented this application already. Remove that call: obslib makes it itself."
@@ -91,6 +96,10 @@ def install_contrib(
 
     def undo() -> None:
         FastAPIInstrumentor.uninstrument_app(fastapi_app)
+        # contrib leaves a built stack, to which no middleware can be added, and its marks on the application.
+        for name in ("build_middleware_stack", "_is_instrumented_by_opentelemetry"):
+            vars(app).pop(name, None)
+        app.middleware_stack = None
         undo_conventions()
 
     return undo

@@ -376,10 +376,6 @@ def instrument(app: Starlette, settings: Settings | None = None) -> Observabilit
             "This application is instrumented with other settings. Call shutdown() on the object that the first "
             "instrument() returned, or give both calls the same settings."
         )
-    if app.__dict__.get("middleware_stack") is not None and settings.engine == "contrib":
-        raise ConfigurationError(
-            'Settings.engine="contrib" must be set up before the application serves its first event.'
-        )
     return Observability(settings, app)
 
 

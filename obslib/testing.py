@@ -8,7 +8,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -68,14 +68,20 @@ class Captured:
     """What one application's telemetry has said so far."""
 
     def __init__(
-        self, telemetry: Telemetry, exporter: InMemorySpanExporter, lines: list[bytes], clock: FixedClock
+        self,
+        telemetry: Telemetry,
+        exporter: InMemorySpanExporter,
+        lines: list[bytes],
+        clock: FixedClock,
+        tracer_provider: ObslibTracerProvider,
     ) -> None:
         self._telemetry = telemetry
         self._exporter = exporter
         self._lines = lines
         #: `clock.advance(seconds)` lets time pass.
         self.clock: Final = clock
-        self.tracer_provider: ObslibTracerProvider
+        #: Makes spans that are captured, too.
+        self.tracer_provider: Final = tracer_provider
 
     @property
     def spans(self) -> list[ReadableSpan]:
@@ -167,24 +173,20 @@ def capture(
     exporter = InMemorySpanExporter()
     provider = ObslibTracerProvider(make_resource(settings), Gate(make_sampler(settings)), SequentialIds())
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    captured = Captured(telemetry, exporter, lines, clock)
-    captured.tracer_provider = provider
-    undos = [switch_native_telemetry_off(app)]
-    MOUNT_PATCH.acquire()
-    undos.append(MOUNT_PATCH.release)
-    traced = provider if settings.traces_enabled else None
-    undos.append(wrap_app(app, lambda inner: telemetry.make_layer(inner, traced, _NoLifetime())))
-    if telemetry.contrib_recorder is not None:
-        undos.append(install_contrib(app, provider, telemetry.contrib_recorder, settings))
-    if telemetry.metrics_recorder is not None:
-        telemetry.metrics_recorder.make_zero_children(known_routes(app))
-    PIPELINES.push(telemetry.log_pipeline)
-    try:
+    captured = Captured(telemetry, exporter, lines, clock, provider)
+    with ExitStack() as undos:
+        undos.callback(switch_native_telemetry_off(app))
+        MOUNT_PATCH.acquire()
+        undos.callback(MOUNT_PATCH.release)
+        traced = provider if settings.traces_enabled else None
+        undos.callback(wrap_app(app, lambda inner: telemetry.make_layer(inner, traced, _NoLifetime())))
+        if telemetry.contrib_recorder is not None:
+            undos.callback(install_contrib(app, provider, telemetry.contrib_recorder, settings))
+        if telemetry.metrics_recorder is not None:
+            telemetry.metrics_recorder.make_zero_children(known_routes(app))
+        PIPELINES.push(telemetry.log_pipeline)
+        undos.callback(PIPELINES.remove, telemetry.log_pipeline)
         yield captured
-    finally:
-        PIPELINES.remove(telemetry.log_pipeline)
-        for undo in reversed(undos):
-            undo()
 
 
 def _counting_request_ids() -> Callable[[], str]:

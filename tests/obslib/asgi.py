@@ -10,7 +10,9 @@ from starlette.applications import Starlette
 Message = MutableMapping[str, Any]
 
 
-def http_scope(path: str = "/", method: str = "GET", headers: Iterable[tuple[bytes, bytes]] = (), **extra: Any) -> dict[str, Any]:
+def http_scope(
+    path: str = "/", method: str = "GET", headers: Iterable[tuple[bytes, bytes]] = (), **extra: Any
+) -> dict[str, Any]:
     """Return the scope of one request."""
     return {
         "type": "http",

@@ -19,7 +19,13 @@ class Collector:
 
     @property
     def spans(self) -> list[Span]:
-        return [span for request in self.requests for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]
+        return [
+            span
+            for request in self.requests
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
 
 
 @contextmanager

@@ -21,7 +21,14 @@ DEADLINE_SECONDS = 60
 def environment(**values: str) -> dict[str, str]:
     """Return this process' environment without telemetry settings, and with these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OBSLIB_"))}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "OTEL_SERVICE_NAME": "tested", "OTEL_TRACES_EXPORTER": "none", **values}
+    return {
+        **kept,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "error",
+        "OTEL_SERVICE_NAME": "tested",
+        "OTEL_TRACES_EXPORTER": "none",
+        **values,
+    }
 
 
 def run_python(code: str, **env: str) -> list[dict[str, Any]]:
@@ -102,7 +109,9 @@ def serving(code: str, tmp_path: Path, *options: str, **env: str) -> Iterator[Se
     output = tmp_path / "output.txt"
     command = [sys.executable, "-m", "uvicorn", "served:app", "--port", str(port), *options]
     with output.open("w") as stream:
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment(**env), stdout=stream, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(**env), stdout=stream, stderr=subprocess.STDOUT, text=True
+        )
     server = Server(process, port, output)
     try:
         server.wait_until_it_answers()

@@ -118,7 +118,12 @@ logging.getLogger("lib").debug("never")
 observability.shutdown()
 """
     )
-    assert [line["event"].partition("UserWarning: ")[2].strip() or line["event"] for line in lines] == ["one", "two", "three", "four\n  warnings.warn(\"four\")" if "warnings.warn" in lines[-1]["event"] else "four"]
+    assert [line["event"].partition("UserWarning: ")[2].strip() or line["event"] for line in lines] == [
+        "one",
+        "two",
+        "three",
+        'four\n  warnings.warn("four")' if "warnings.warn" in lines[-1]["event"] else "four",
+    ]
     assert [line["logger"] for line in lines] == ["", "lib", "uvicorn.error", "py.warnings"]
     assert {line["service"] for line in lines} == {"tested"}
 

@@ -46,15 +46,15 @@ def test_gauge(instruments: Instruments) -> None:
     depth.set(4)
     depth.inc()
     depth.dec(2)
-    assert "\ndepth{worker=\"0\"} 3.0\n" in render(instruments)
+    assert '\ndepth{worker="0"} 3.0\n' in render(instruments)
 
 
 def test_gauge_with_function(instruments: Instruments) -> None:
     """A gauge with a function is asked at each scrape."""
     values = iter([1.0, 2.0, 3.0])
     instruments.gauge("depth", "Depth.", function=lambda: next(values))
-    assert "\ndepth{worker=\"0\"} 1.0\n" in render(instruments)
-    assert "\ndepth{worker=\"0\"} 2.0\n" in render(instruments, OPENMETRICS)
+    assert '\ndepth{worker="0"} 1.0\n' in render(instruments)
+    assert '\ndepth{worker="0"} 2.0\n' in render(instruments, OPENMETRICS)
     assert instruments.registry.get_sample_value("depth") == 3.0
 
 
@@ -130,7 +130,9 @@ def test_hostile_label_values(instruments: Instruments) -> None:
     assert escape("plain") == "plain"
 
 
-@pytest.mark.parametrize(("value", "text"), [(float("inf"), "+Inf"), (float("-inf"), "-Inf"), (float("nan"), "NaN"), (1, "1.0")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(float("inf"), "+Inf"), (float("-inf"), "-Inf"), (float("nan"), "NaN"), (1, "1.0")]
+)
 def test_special_numbers(value: float, text: str) -> None:
     """Infinities and NaN are spelled as Prometheus spells them."""
     assert format_value(value) == text

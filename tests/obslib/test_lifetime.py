@@ -1,6 +1,5 @@
 """Start and end of life in real processes: nothing before the first event, and nothing lost after the last."""
 
-
 import signal
 import time
 from pathlib import Path
@@ -36,7 +35,11 @@ def served_lines(server: Server) -> list[int]:
 def test_sigterm_loses_nothing(tmp_path: Path, lifespan: str) -> None:
     """Spans and lines of every request answered before SIGTERM arrive; without lifespan through atexit, or the interval."""
     with running_collector() as collector:
-        env = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OBSLIB_SPAN_FLUSH_INTERVAL_SECONDS": "60" if lifespan == "on" else "0.1"}
+        env = {
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+            "OBSLIB_SPAN_FLUSH_INTERVAL_SECONDS": "60" if lifespan == "on" else "0.1",
+        }
         with serving(APP, tmp_path, "--lifespan", lifespan, **env) as server:
             for number in range(20):
                 assert server.get(f"/items/{number}")[0] == 200
@@ -60,7 +63,11 @@ def wait_for(condition: object) -> None:
 
 def test_dead_collector_does_not_delay_the_end(tmp_path: Path) -> None:
     """With nobody to send to the process ends within the shutdown deadline, and says so in a line."""
-    env = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OBSLIB_SHUTDOWN_TIMEOUT_SECONDS": "0.5"}
+    env = {
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+        "OBSLIB_SHUTDOWN_TIMEOUT_SECONDS": "0.5",
+    }
     with serving(APP, tmp_path, **env) as server:
         server.get("/items/1")
         server.stop()
@@ -215,7 +222,7 @@ def test_fork_after_start() -> None:
 
 def test_second_lifespan() -> None:
     """A second lifespan after the first one starts telemetry again."""
-    lines = run_python(
+    [lifespans] = run_python(
         """
         import asyncio, json
         import httpx, obslib
@@ -231,8 +238,8 @@ def test_second_lifespan() -> None:
                 await incoming.put({"type": f"lifespan.{event}"})
             await task
             return states
-        print(json.dumps([asyncio.run(lifespan()), asyncio.run(lifespan())]))
+        print(json.dumps({"states": [asyncio.run(lifespan()), asyncio.run(lifespan())]}))
         """
     )
     once = [["lifespan.startup.complete", True], ["lifespan.shutdown.complete", False]]
-    assert lines == [[once, once]]
+    assert lifespans["states"] == [once, once]

@@ -112,7 +112,11 @@ async def test_lines_of_a_request() -> None:
         async with client_of(app) as client:
             await client.get("/async")
             await client.get("/sync")
-        ids = {line["event"]: (line["trace_id"], line["request_id"]) for line in captured.lines if line["event"].startswith("in_")}
+        ids = {
+            line["event"]: (line["trace_id"], line["request_id"])
+            for line in captured.lines
+            if line["event"].startswith("in_")
+        }
     first, second = (f"{1:032x}", "request-1"), (f"{2:032x}", "request-2")
     assert ids == {"in_async": first, "in_child": first, "in_background": first, "in_sync": second}
 
@@ -135,7 +139,9 @@ async def test_ids_never_leak_between_requests() -> None:
     after = {line["expected"]: line for line in lines if line["event"] == "after"}
     access = {line["number"]: line for line in captured.access_lines}
     assert all(line["number"] == expected for expected, line in after.items())
-    assert {number: line["trace_id"] for number, line in after.items()} == {number: line["trace_id"] for number, line in access.items()}
+    assert {number: line["trace_id"] for number, line in after.items()} == {
+        number: line["trace_id"] for number, line in access.items()
+    }
     assert len({line["trace_id"] for line in after.values()}) == 10
 
 
@@ -159,7 +165,11 @@ def test_exceptions(telemetry: Captured, exc_info: str) -> None:
             given: Any = {"true": True, "instance": error, "triple": sys.exc_info()}[exc_info]
             log.error("failed", exc_info=given)
     [line] = telemetry.lines
-    assert (line["level"], line[names.LOG_EXCEPTION_TYPE], line[names.LOG_EXCEPTION_MESSAGE]) == ("error", "ValueError", "bad")
+    assert (line["level"], line[names.LOG_EXCEPTION_TYPE], line[names.LOG_EXCEPTION_MESSAGE]) == (
+        "error",
+        "ValueError",
+        "bad",
+    )
     assert "test_exceptions" in line[names.LOG_EXCEPTION_STACKTRACE]
 
 
@@ -205,7 +215,12 @@ def test_redaction(telemetry: Captured) -> None:
     log.info("login", password="p", user_token="t", **{"Set-Cookie": "c"}, headers=given, author="kept")
     [line] = telemetry.lines
     secret = "[REDACTED]"
-    assert (line["password"], line["user_token"], line["Set-Cookie"], line["author"]) == (secret, secret, secret, "kept")
+    assert (line["password"], line["user_token"], line["Set-Cookie"], line["author"]) == (
+        secret,
+        secret,
+        secret,
+        "kept",
+    )
     assert line["headers"] == {"Authorization": secret, "nested": [{"db_password": secret, "fine": 1}]}
     assert given["Authorization"] == "Bearer x"
 

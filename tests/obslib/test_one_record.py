@@ -149,7 +149,14 @@ async def test_deliberate_5xx(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("path", "method", "status", "route"), [("/none", "GET", 404, ""), ("/items/1", "PUT", 405, "/items/{item_id}"), ("/items/x", "GET", 422, "/items/{item_id}")])
+@pytest.mark.parametrize(
+    ("path", "method", "status", "route"),
+    [
+        ("/none", "GET", 404, ""),
+        ("/items/1", "PUT", 405, "/items/{item_id}"),
+        ("/items/x", "GET", 422, "/items/{item_id}"),
+    ],
+)
 async def test_client_errors(engine: str, path: str, method: str, status: int, route: str) -> None:
     """A 4xx is no error of the service, and an unknown path never becomes a label."""
     app = FastAPI()

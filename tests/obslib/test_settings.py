@@ -74,10 +74,10 @@ def test_invalid_otel_values_are_ignored_and_said(environ: dict[str, str]) -> No
     settings = Settings.from_env(environ)
     assert len(settings.ignored) == 1
     assert settings.ignored[0].startswith("OTEL_")
-    expected = {"propagators": ("tracecontext",)} if "OTEL_PROPAGATORS" in environ else {}
+    expected: dict[str, Any] = {"propagators": ("tracecontext",)} if "OTEL_PROPAGATORS" in environ else {}
     if "OTEL_TRACES_SAMPLER_ARG" in environ:
         expected = {"traces_sampler": "traceidratio"}
-    assert settings == Settings(**expected)  # type: ignore[arg-type]
+    assert settings == Settings(**expected)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ class Drops(Counter[str]):
         self[reason] += lines
 
 
-def make(drops: Drops, overflow: Literal["drop", "block"] = "drop", buffer_bytes: int = 64 * 1024, interval: float = 0.01) -> LineSink:
+def make(
+    drops: Drops, overflow: Literal["drop", "block"] = "drop", buffer_bytes: int = 64 * 1024, interval: float = 0.01
+) -> LineSink:
     return LineSink(buffer_bytes=buffer_bytes, overflow=overflow, flush_interval_seconds=interval, on_dropped=drops)
 
 
@@ -143,7 +145,12 @@ def test_blocking_mode_waits(stdout: Pipe) -> None:
     sink = stdout.sink(drops, "block")
     sink.start()
     line = b"y" * 1023 + b"\n"
-    writer = threading.Thread(target=lambda: [sink.write(line) for _ in range(400)])
+
+    def write_all() -> None:
+        for _ in range(400):
+            sink.write(line)
+
+    writer = threading.Thread(target=write_all)
     writer.start()
     assert stdout.read(400 * 1024) == line * 400
     writer.join()

@@ -61,7 +61,15 @@ async def test_baggage_without_a_trace() -> None:
 
 @pytest.mark.parametrize(
     "traceparent",
-    ["", "garbage", f"00-{'0' * 32}-{SPAN_ID}-01", f"00-{TRACE_ID}-{'0' * 16}-01", f"ff-{TRACE_ID}-{SPAN_ID}-01", "00-" + "x" * 5000, f"00-{TRACE_ID}-{SPAN_ID}-01\x7f"],
+    [
+        "",
+        "garbage",
+        f"00-{'0' * 32}-{SPAN_ID}-01",
+        f"00-{TRACE_ID}-{'0' * 16}-01",
+        f"ff-{TRACE_ID}-{SPAN_ID}-01",
+        "00-" + "x" * 5000,
+        f"00-{TRACE_ID}-{SPAN_ID}-01\x7f",
+    ],
 )
 async def test_invalid_traceparent(traceparent: str) -> None:
     """An invalid traceparent starts a new trace; the response is what it would have been."""
@@ -96,7 +104,11 @@ async def test_current_span_is_not_the_parent() -> None:
 async def test_untrusted_context_is_linked() -> None:
     """Without trust a new trace begins that links to the caller's; neither its baggage nor its request id is taken over."""
     app = an_app()
-    headers = [(b"traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01".encode()), (b"baggage", b"tenant=acme"), (b"x-request-id", b"theirs")]
+    headers = [
+        (b"traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01".encode()),
+        (b"baggage", b"tenant=acme"),
+        (b"x-request-id", b"theirs"),
+    ]
     with capture(app, settings(trust_incoming_context=False)) as telemetry:
         exchange = await call(app, http_scope("/", headers=headers))
         [span] = telemetry.spans
@@ -115,7 +127,10 @@ async def test_unsampled_request() -> None:
         assert telemetry.access_lines[0][names.LOG_TRACE_ID] != ""
         text = telemetry.metrics_text(openmetrics=True)
     assert "# {" not in text
-    assert 'http_server_request_duration_seconds_count{http_request_method="GET",http_route="/",http_response_status_code="200"' in text
+    assert (
+        'http_server_request_duration_seconds_count{http_request_method="GET",http_route="/",http_response_status_code="200"'
+        in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -280,7 +295,10 @@ async def test_host(host: bytes, address: str | None, port: int | None) -> None:
 
 async def test_other_propagators_are_named() -> None:
     """A propagator whose package is missing raises with the line that installs it."""
-    with pytest.raises(MissingExtraError, match="pip install opentelemetry-propagator-b3"), capture(an_app(), settings(propagators=("b3",))):
+    with (
+        pytest.raises(MissingExtraError, match="pip install opentelemetry-propagator-b3"),
+        capture(an_app(), settings(propagators=("b3",))),
+    ):
         pass
 
 

@@ -1,0 +1,110 @@
+"""`engine="contrib"`: what cannot work is refused with the fix, and shutdown restores the application."""
+
+import sys
+
+import pytest
+from fastapi import FastAPI, WebSocket
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from starlette.applications import Starlette
+
+from obslib.exceptions import ConfigurationError, MissingExtraError
+from obslib.settings import Settings
+from obslib.testing import capture
+from tests.obslib.asgi import call, client_of, http_scope
+from tests.obslib.processes import run_python
+
+CONTRIB = Settings(service_name="payments", extra_registries=(), engine="contrib", excluded_paths=("/healthz", "/in/*"))
+
+
+def refused(app: Starlette) -> str:
+    with pytest.raises((ConfigurationError, MissingExtraError)) as raised, capture(app, CONTRIB):
+        pass
+    assert not type(app).__dict__.get("__call__", None).__qualname__.startswith("wrap_app")
+    return str(raised.value)
+
+
+def test_starlette_alone() -> None:
+    """contrib's package is for FastAPI."""
+    assert 'engine="obslib"' in refused(Starlette())
+
+
+def test_package_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package the sentence names the extra."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.fastapi", None)
+    assert 'pip install "obslib-fastapi[contrib]"' in refused(FastAPI())
+
+
+def test_instrumented_already() -> None:
+    """An application contrib has instrumented already would get two server spans."""
+    app = FastAPI()
+    FastAPIInstrumentor.instrument_app(app)
+    try:
+        assert "Remove that call" in refused(app)
+    finally:
+        FastAPIInstrumentor.uninstrument_app(app)
+
+
+async def test_too_late() -> None:
+    """After the first event contrib would silently do nothing."""
+    app = FastAPI()
+    await call(app, http_scope("/"))
+    assert "first event" in refused(app)
+
+
+def test_old_conventions() -> None:
+    """A process that demands the retired conventions is refused."""
+    said = run_python(
+        """
+        import json
+        from fastapi import FastAPI
+        import obslib
+        try:
+            obslib.instrument(FastAPI(), obslib.Settings.from_env(engine="contrib"))
+        except obslib.exceptions.ConfigurationError as error:
+            print(json.dumps({"sentence": str(error)}))
+        """,
+        OTEL_SEMCONV_STABILITY_OPT_IN="database",
+    )
+    assert "OTEL_SEMCONV_STABILITY_OPT_IN=http" in said[-1]["sentence"]
+
+
+async def test_excluded_paths() -> None:
+    """Excluded paths make no span with contrib either, and their likes do."""
+    app = FastAPI()
+    with capture(app, CONTRIB) as telemetry:
+        async with client_of(app) as client:
+            for path in ("/healthz", "/in", "/in/side"):
+                await client.get(path)
+            assert (telemetry.spans, telemetry.lines) == ([], [])
+            await client.get("/inside")
+        assert len(telemetry.spans) == len(telemetry.access_lines) == 1
+
+
+async def test_application_is_restored() -> None:
+    """Afterwards the application is what it was, and takes middleware again."""
+    app = FastAPI()
+    before = dict(vars(app))
+    with capture(app, CONTRIB):
+        await call(app, http_scope("/"))
+    assert {**vars(app), "_native_telemetry": None} == {**before, "_native_telemetry": None}
+    assert type(app) is FastAPI
+
+    @app.middleware("http")
+    async def late(request: object, call_next: object) -> None: ...
+
+
+async def test_connections_that_are_not_http_pass() -> None:
+    """WebSockets are served as they would be without obslib."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text(await websocket.receive_text())
+        await websocket.close()
+
+    scope = http_scope("/ws", type="websocket", subprotocols=[])
+    with capture(app) as telemetry:
+        exchange = await call(app, scope, {"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hi"})
+        assert telemetry.access_lines == []
+    assert [message["type"] for message in exchange.sent] == ["websocket.accept", "websocket.send", "websocket.close"]
