@@ -19,7 +19,8 @@ from stack.errors import StackError
 from stack.example import example_trace
 from stack.plan import Plan
 from stack.ports import MAX_REPLICAS, choose
-from stack.state import Lock, StateDirectory, write_atomically
+from stack.state import Lock, StateDirectory
+from stack.status import RUNNING, STARTING, STOPPING, StackStatus
 from stack.supervisor import Supervisor
 from stack.terminal import Style, say
 
@@ -83,6 +84,7 @@ class _Run:
         self._started = started
         self._told_to_stop = asyncio.Event()
         self._pages: dict[str, str] = {}
+        self._phase = STARTING
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -92,22 +94,23 @@ class _Run:
             supervisor = Supervisor(self._plan, http)
             control = ControlServer(self._options.state.control_socket, self._handlers(supervisor))
             try:
-                await self._unless_told(self._start(supervisor, control, http))
+                # First of all, so that a stack that is still starting can be looked at and stopped.
+                await control.start()
+                await self._unless_told(self._start(supervisor, http))
                 await self._wait()
             finally:
                 await self._stop(supervisor, control)
 
-    async def _start(self, supervisor: Supervisor, control: ControlServer, http: httpx.AsyncClient) -> None:
+    async def _start(self, supervisor: Supervisor, http: httpx.AsyncClient) -> None:
         say(self._style.strong("Starting"))
         before = time.monotonic()
         await supervisor.start(replicas=self._options.replicas, load=self._options.load)
         say(f"  everything is ready after {elapsed(time.monotonic() - before)}; waiting for the first data")
         supervisor.first_data_seconds = await self._first_data(supervisor)
         self._pages = await pages.that_load(self._plan, http)
-        await control.start()
-        write_atomically(self._options.state.run / "ready", "")
+        self._phase = RUNNING
         trace = await asyncio.to_thread(example_trace, self._jaeger_url()) if self._options.load else ""
-        status = replace(await supervisor.status(), pages=self._pages)
+        status = await self._status(supervisor)
         say(screen.render(status, example_trace=trace, style=self._style))
 
     async def _first_data(self, supervisor: Supervisor) -> float | None:
@@ -149,18 +152,21 @@ class _Run:
     async def _stop(self, supervisor: Supervisor, control: ControlServer) -> None:
         say("\nStopping …")
         before = time.monotonic()
-        (self._options.state.run / "ready").unlink(missing_ok=True)
+        self._phase = STOPPING
         await supervisor.stop()
         await control.stop()
         peak = screen.memory(supervisor.peak_resident_bytes)
         say(f"Stopped in {elapsed(time.monotonic() - before)}. At its largest the stack had {peak} resident.")
+
+    async def _status(self, supervisor: Supervisor) -> StackStatus:
+        return replace(await supervisor.status(), pages=self._pages, phase=self._phase)
 
     def _jaeger_url(self) -> str:
         return self._plan.url("jaeger") if self._plan.has(JAEGER.name) else ""
 
     def _handlers(self, supervisor: Supervisor) -> dict[str, Handler]:
         async def status(_: Request) -> Answer:
-            return replace(await supervisor.status(), pages=self._pages).to_json()
+            return (await self._status(supervisor)).to_json()
 
         async def scale(request: Request) -> Answer:
             service, count = request.get("service"), request.get("replicas")

@@ -8,7 +8,7 @@ from typing import Final
 from stack.components.progress import elapsed
 from stack.plan import MEBIBYTE, state_file
 from stack.state import DEFAULT_STATE
-from stack.status import ProcessStatus, StackStatus
+from stack.status import RUNNING, ProcessStatus, StackStatus
 from stack.terminal import Style
 
 _LABEL_WIDTH: Final = 16
@@ -77,7 +77,7 @@ def _headline(status: StackStatus) -> str:
     parts = [f"{len(status.processes)} processes", f"{memory(status.resident_bytes)} resident"]
     if status.first_data_seconds is not None:
         parts.append(f"first data in Prometheus after {elapsed(status.first_data_seconds)}")
-    state = "is running" if status.healthy else "is running, not all of it well"
+    state = f"is {status.phase}" if status.healthy or status.phase != RUNNING else "is running, not all of it well"
     return f"The stack {state}: {', '.join(parts)}"
 
 

@@ -1,7 +1,11 @@
 """What `status` tells people and programs."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
+
+STARTING: Final = "starting"
+RUNNING: Final = "running"
+STOPPING: Final = "stopping"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class StackStatus:
     shop_url: str
     processes: list[ProcessStatus]
     replicas: dict[str, int]
+    phase: str = RUNNING
     missing: dict[str, str] = field(default_factory=dict)
     pages: dict[str, str] = field(default_factory=dict)
     peak_resident_bytes: int = 0

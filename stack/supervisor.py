@@ -64,10 +64,11 @@ class Supervisor:
         ]
         write_atomically(self._plan.state.platform_targets, render(platform))
         self._watch = asyncio.create_task(self._watch_memory())
-        await together(self._start_single(spec) for spec in self._plan.foundation())
-        await together((self._start_payments(), self._fleets[WORKER].scale_to(1), self._start_shop(replicas)))
-        if load:
-            await self._start_single(self._plan.load())
+        async with self._changes:
+            await together(self._start_single(spec) for spec in self._plan.foundation())
+            await together((self._start_payments(), self._fleets[WORKER].scale_to(1), self._start_shop(replicas)))
+            if load:
+                await self._start_single(self._plan.load())
 
     async def _start_payments(self) -> None:
         spec = self._plan.payments()

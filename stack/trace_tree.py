@@ -78,8 +78,10 @@ def _lines(branch: str, span: Span, width: int, start: int, total: int, style: S
     bar = _bar(span, start, total)
     if span.is_error:
         yield f"{left}{style.error(f'{text}{bar}')}  {style.error(str(status or 'error'))}"
-        if reason := span.message or span.attributes.get(names.ATTR_ERROR_TYPE, ""):
-            yield f"  {'':<{width}}  {' ' * len(branch)}  {style.error(f'! {reason}'[:80])}"
+        reason = str(span.message or span.attributes.get(names.ATTR_ERROR_TYPE, ""))
+        if reason and reason != str(status):
+            rails = branch.replace("├─ ", "│  ").replace("└─ ", "   ")
+            yield f"  {'':<{width}}  {style.faint(rails)}{style.error(f'! {reason}'[:80])}"
         return
     yield f"{left}{text}{style.bar(bar)}  {status}".rstrip()
 

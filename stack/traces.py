@@ -172,7 +172,7 @@ class JaegerApi:
 
 
 def _parameter(name: str, value: str) -> dict[str, str]:
-    # Jaeger renamed them (`query.service_name` became `query.serviceName`); each version passes over the other spelling.
+    # Jaeger renamed them (`query.service_name` became `query.serviceName`); a version passes over the other spelling.
     head, *rest = name.split("_")
     return {f"query.{name}": value, f"query.{head}{''.join(part.title() for part in rest)}": value}
 

@@ -15,9 +15,10 @@ import httpx
 from obslib import names
 from stack import control
 from stack.components.catalogue import Component
+from stack.errors import NotRunningError
 from stack.logs import parse
 from stack.state import ROOT, StateDirectory
-from stack.status import StackStatus
+from stack.status import RUNNING, StackStatus
 from stack.traces import JaegerApi, Span
 
 Found = TypeVar("Found")
@@ -138,7 +139,10 @@ def start(state: StateDirectory, *options: str) -> "subprocess.Popen[bytes]":
 def wait_until_up(process: "subprocess.Popen[bytes]", state: StateDirectory) -> None:
     def probe() -> bool:
         assert process.poll() is None, f"the stack ended:\n{words(state)}"
-        return (state.run / "ready").exists()
+        try:
+            return bool(control.ask(state.control_socket, {"command": "status"})["phase"] == RUNNING)
+        except NotRunningError:
+            return False
 
     eventually(probe, f"the stack is up; it said:\n{words(state)}", START_SECONDS)
 

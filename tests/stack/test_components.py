@@ -1,0 +1,242 @@
+"""How components are recognised, resolved and installed."""
+
+import io
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stack.components import debian, golang, install, on_path
+from stack.components.catalogue import HAPROXY, JAEGER, PROMETHEUS, REDIS, Component, Requirement, Version
+from stack.components.progress import Progress, elapsed
+from stack.errors import ComponentMissingError
+
+PROMETHEUS_SAYS = """prometheus, version 2.42.0+ds (branch: debian/sid, revision: 2.42.0+ds-5+b5)
+  build user:       team+pkg-go@tracker.debian.org
+  go version:       go1.19.8
+"""
+HAPROXY_SAYS = (
+    "HAProxy version 2.6.12-1+deb12u4 2026/05/08 - https://haproxy.org/\nStatus: long-term supported branch\n"
+)
+REDIS_SAYS = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=d0c65ff9ab9ca2b3\n"
+
+SIMULATION = """NOTE: This is only a simulation!
+Reading package lists...
+The following additional packages will be installed:
+  liblua5.3-0
+Inst liblua5.3-0 (5.3.6-2 Debian:12.15/oldstable [amd64])
+Inst libssl3 [3.0.11-1] (3.0.17-1 Debian-Security:12/oldstable-security [amd64])
+Inst redis-tools (5:7.0.15-1~deb12u10 Debian:12.15/oldstable [amd64])
+Inst haproxy (2.6.12-1+deb12u4 Debian-Security:12/oldstable-security [amd64])
+Conf liblua5.3-0 (5.3.6-2 Debian:12.15/oldstable [amd64])
+Conf haproxy (2.6.12-1+deb12u4 Debian-Security:12/oldstable-security [amd64])
+"""
+
+
+@pytest.mark.parametrize(
+    ("requirement", "text", "version"),
+    [
+        (PROMETHEUS, PROMETHEUS_SAYS, (2, 42, 0)),
+        (HAPROXY, HAPROXY_SAYS, (2, 6, 12)),
+        (REDIS, REDIS_SAYS, (7, 0, 15)),
+        (JAEGER, '{"gitCommit":"8498","gitVersion":"v2.13.0","buildDate":"2026-01-01"}', (2, 13, 0)),
+        (JAEGER, '{"gitCommit":"","gitVersion":"","buildDate":""}', None),
+        (PROMETHEUS, "command not found", None),
+    ],
+)
+def test_a_version_is_read_from_the_programs_own_words(
+    requirement: Requirement, text: str, version: Version | None
+) -> None:
+    """Each program says it in its own way; one that does not say it has none."""
+    assert requirement.parse_version(text) == version
+
+
+def test_the_closure_is_what_apt_would_unpack() -> None:
+    """Each `Inst` line counts once, upgrades too; configuring and prose do not."""
+    assert [str(package) for package in debian.missing_packages(SIMULATION)] == [
+        "liblua5.3-0=5.3.6-2",
+        "libssl3=3.0.17-1",
+        "redis-tools=5:7.0.15-1~deb12u10",
+        "haproxy=2.6.12-1+deb12u4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("debian_version", "upstream"),
+    [("5:7.0.15-1~deb12u10", "7.0.15"), ("2.42.0+ds-5+deb12u1", "2.42.0"), ("2.6.12-1+deb12u4", "2.6.12")],
+)
+def test_a_debian_version_names_the_upstream_one(debian_version: str, upstream: str) -> None:
+    """Epoch, repackaging mark and revision are Debian's."""
+    assert debian.upstream_version(debian_version) == upstream
+
+
+def test_a_link_to_a_package_that_is_installed_is_pointed_at_it(tmp_path: Path) -> None:
+    """An unpacked package may link to one that was not unpacked because the machine has it."""
+    prefix = tmp_path / "prefix"
+    (prefix / "usr/share/app").mkdir(parents=True)
+    here = prefix / "usr/share/app/passwd"
+    here.symlink_to("../../../etc/passwd")
+    lost = prefix / "usr/share/app/lost"
+    lost.symlink_to("../nowhere/at-all")
+
+    debian.mend_links(prefix)
+
+    assert here.readlink() == Path("/etc/passwd")
+    assert not lost.exists()
+
+
+def program(directory: Path, name: str, says: str) -> None:
+    """A program that prints a text."""
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    path.write_text(f"#!/bin/sh\ncat <<'END'\n{says}\nEND\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture
+def path_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts programs on a PATH that has nothing else of theirs."""
+    monkeypatch.setattr(on_path, "_ALSO", ())
+
+    def put(**programs: str) -> None:
+        for name, says in programs.items():
+            program(tmp_path / "bin", name, says)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin")
+
+    return put
+
+
+def test_what_is_installed_is_taken(path_with: Callable[..., None]) -> None:
+    """A program of a good version on PATH is used as it is."""
+    path_with(haproxy=HAPROXY_SAYS)
+
+    found, complaint = on_path.find(HAPROXY)
+
+    assert complaint == ""
+    assert found is not None
+    assert (found.version, found.source) == ("2.6.12", "PATH")
+
+
+@pytest.mark.parametrize(
+    ("programs", "sentence"),
+    [
+        (
+            {"prometheus": PROMETHEUS_SAYS.replace("2.42.0", "2.24.1"), "promtool": ""},
+            "which is too old; 2.42 or newer",
+        ),
+        ({"prometheus": "hello", "promtool": ""}, "does not tell its version; 2.42 or newer"),
+        ({"prometheus": PROMETHEUS_SAYS}, "promtool, which belongs to it, is not on PATH"),
+    ],
+)
+def test_what_will_not_do_is_refused_with_the_reason(
+    path_with: Callable[..., None], programs: dict[str, str], sentence: str
+) -> None:
+    """Too old, silent or incomplete: the sentence names the program and what is needed."""
+    path_with(**programs)
+
+    found, complaint = on_path.find(PROMETHEUS)
+
+    assert found is None
+    assert sentence in complaint
+
+
+def test_without_go_jaeger_is_missing_and_the_sentence_says_what_that_means(
+    path_with: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A component that cannot be had is reported with its consequence, and the others are still provided."""
+    path_with(haproxy=HAPROXY_SAYS)
+    monkeypatch.setattr(golang, "usable_go", lambda: (None, "Go is not installed"))
+
+    result = install.install_all(Progress(io.StringIO()), requirements=(JAEGER, HAPROXY), cache=tmp_path / "cache")
+
+    assert list(result.components) == ["haproxy"]
+    assert result.missing["jaeger"] == (
+        "Go is not installed; with Go, Jaeger would be built from source. Without Jaeger, traces are recorded but not "
+        "stored, and `python -m stack trace` has nothing to show."
+    )
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Replaces the Go build by one that only writes a file; lists where it built."""
+    built: list[Path] = []
+
+    def build(requirement: Requirement, _module: object, _go: str, prefix: Path) -> Component:
+        built.append(prefix)
+        program(prefix, "jaeger", "")
+        executables = {"jaeger": str(prefix / "jaeger")}
+        return Component(name=requirement.name, version="1.76.0", source="built with Go", executables=executables)
+
+    monkeypatch.setattr(golang, "usable_go", lambda: ("go", ""))
+    monkeypatch.setattr(golang, "install", build)
+    monkeypatch.setattr(on_path, "find", lambda _: (None, ""))
+    return built
+
+
+def test_a_component_is_installed_once(tmp_path: Path, builds: list[Path]) -> None:
+    """The second time it comes from the cache, with paths that lead there."""
+    first = install.Installer(tmp_path, Progress(io.StringIO())).provide(JAEGER)
+    second = install.Installer(tmp_path, Progress(io.StringIO())).provide(JAEGER)
+
+    assert first == second
+    assert len(builds) == 1
+    assert os.access(first.command("jaeger"), os.X_OK)
+
+
+def test_an_interrupted_installation_leaves_nothing_that_looks_complete(
+    tmp_path: Path, builds: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is built beside its place and moved there as a whole, or not at all."""
+
+    def interrupted(*_: object) -> Component:
+        raise KeyboardInterrupt
+
+    installer = install.Installer(tmp_path, Progress(io.StringIO()))
+    with monkeypatch.context() as patch:
+        patch.setattr(golang, "install", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            installer.provide(JAEGER)
+
+    assert [path.name for path in (tmp_path / "components").iterdir() if not path.name.endswith(".lock")] == []
+    assert installer.provide(JAEGER).name == "jaeger"
+
+
+def test_a_damaged_installation_is_made_again(tmp_path: Path, builds: list[Path]) -> None:
+    """A manifest that cannot be read, or names a program that is gone, is no installation."""
+    component = install.Installer(tmp_path, Progress(io.StringIO())).provide(JAEGER)
+    Path(component.command("jaeger")).unlink()
+
+    install.Installer(tmp_path, Progress(io.StringIO())).provide(JAEGER)
+
+    assert len(builds) == 2
+
+
+def test_the_manifest_says_what_was_installed(tmp_path: Path, builds: list[Path]) -> None:
+    """A person who wonders what the directory is finds name, version and source in it."""
+    component = install.Installer(tmp_path, Progress(io.StringIO())).provide(JAEGER)
+
+    manifest = json.loads((Path(component.command("jaeger")).parent / "component.json").read_text())
+
+    assert (manifest["name"], manifest["version"], manifest["source"]) == ("jaeger", "1.76.0", "built with Go")
+
+
+def test_a_package_that_apt_does_not_know_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """apt's own reason is passed on."""
+    path = tmp_path / "bin"
+    program(path, "apt-get", "")
+    (path / "apt-get").write_text("#!/bin/sh\necho 'E: Unable to locate package haproxy' >&2\nexit 100\n")
+    monkeypatch.setenv("PATH", f"{path}:/bin")
+
+    with pytest.raises(ComponentMissingError, match="Unable to locate package haproxy"):
+        debian.Apt(tmp_path / "apt").missing("haproxy")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 00 s"), (309, "5 min 09 s")]
+)
+def test_elapsed_time_is_written_for_people(seconds: float, text: str) -> None:
+    """Tenths below a minute, minutes above."""
+    assert elapsed(seconds) == text
