@@ -39,7 +39,7 @@ class Outage:
         now = self._clock()
         if now >= self._until:
             self._until = now + self._pause_seconds
-            log.warning("dependency_unavailable", dependency=self.name, error=repr(error))
+            log.warning("dependency_unavailable", dependency=self.name, error=repr(error.__cause__ or error))
         self._failing = True
 
     def worked(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 import threading
+from contextlib import suppress
 from typing import Final
 
 from celery import Celery
@@ -54,13 +55,14 @@ class Relay:
     def wake(self) -> None:
         """Say that there is a new job; safe from any thread."""
         loop = self._loop
-        if loop is not None and not self._stopping.is_set():
-            loop.call_soon_threadsafe(self._wake.set)
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop has closed meanwhile: nobody is left to wake
+                loop.call_soon_threadsafe(self._wake.set)
 
     def stop(self) -> None:
         """Finish the job in hand and stop; whatever is not published stays in the outbox."""
-        self.wake()
         self._stopping.set()
+        self.wake()
         if self._thread.ident is None:
             return
         self._thread.join(_JOIN_SECONDS)
