@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 from obslib import names
 from obslib._contrib import install_contrib
-from obslib._framework import MOUNT_PATCH, check_app, known_routes, switch_native_telemetry_off, wrap_app
+from obslib._framework import MOUNT_PATCH, check_app, switch_native_telemetry_off, wrap_app
 from obslib._instruments import Counter, Gauge, Histogram
 from obslib._logs import PIPELINES, StdlibBridge, configure_structlog
 from obslib._metrics_server import MetricsServer
@@ -192,7 +192,8 @@ class Observability:
                 self._sink.start()
                 if self._processor is not None:
                     self._processor.start()
-                self._make_zero_children()
+                if self._app is not None:
+                    self._telemetry.make_zero_children(self._app)
                 if self._metrics_server is not None:
                     self._metrics_server.start()
             except Exception as error:  # noqa: BLE001 -- the guard: this runs inside a request or the lifespan
@@ -202,7 +203,8 @@ class Observability:
         """Look again at what a server or the application's own start may have changed."""
         if self._bridge is not None:
             self._bridge.install()
-        self._make_zero_children()
+        if self._app is not None:
+            self._telemetry.make_zero_children(self._app)
 
     def pause(self) -> None:
         """Flush and stop at the end of a lifespan; the next event starts again."""
@@ -269,15 +271,6 @@ class Observability:
         if self.settings.service_name == UNKNOWN_SERVICE:
             fix = "Set OTEL_SERVICE_NAME, or give Settings a service_name."
             errors.report("service_name", "obslib_service_name_missing", {"fix": fix})
-
-    def _make_zero_children(self) -> None:
-        recorder = self._telemetry.metrics_recorder
-        if recorder is None or self._app is None:
-            return
-        try:
-            recorder.make_zero_children(known_routes(self._app))
-        except Exception as error:  # noqa: BLE001 -- the guard: a framework's new version must not fail the start
-            self._telemetry.errors.internal("metrics", error)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 

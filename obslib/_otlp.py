@@ -281,7 +281,7 @@ def _describe(error: BaseException) -> str:
 _live: Final[WeakSet[OtlpSpanProcessor]] = WeakSet()
 
 
-def _reset_after_fork() -> None:
+def _reset_after_fork() -> None:  # pragma: no cover -- runs in children, which tests end by os._exit
     for processor in _live:
         processor.reset_after_fork()
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from opentelemetry import trace
 from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
 
 from obslib._contrib import ContribRecorder
 from obslib._errors import ErrorReporter
 from obslib._exposition import Exposition
-from obslib._framework import ASGIApp
+from obslib._framework import ASGIApp, known_routes
 from obslib._instruments import Instruments
 from obslib._log_render import Redactor
 from obslib._logs import LogPipeline
@@ -62,7 +63,7 @@ class Telemetry:
             token=settings.metrics_token,
             on_error=lambda error: self.errors.internal("metrics", error),
         )
-        self.metrics_recorder: MetricsRecorder | None = None
+        self.metrics_recorder = MetricsRecorder(self.instruments) if settings.metrics_enabled else None
         self.contrib_recorder: ContribRecorder | None = None
 
     def _log(self, level: str, event: str, values: dict[str, Any]) -> None:
@@ -75,8 +76,7 @@ class Telemetry:
         recorders: list[Recorder] = []
         if provider is not None:
             recorders.append(self._traces(provider))
-        if settings.metrics_enabled:
-            self.metrics_recorder = MetricsRecorder(self.instruments)
+        if self.metrics_recorder is not None:
             recorders.append(self.metrics_recorder)
         if settings.logs_enabled:
             recorders.append(self.log_pipeline)
@@ -92,6 +92,15 @@ class Telemetry:
             clock_ns=self._monotonic_ns,
             now_unix_ns=self._now_unix_ns,
         )
+
+    def make_zero_children(self, app: Starlette) -> None:
+        """Make the series that known routes begin with. Does not raise."""
+        if self.metrics_recorder is None:
+            return
+        try:
+            self.metrics_recorder.make_zero_children(known_routes(app))
+        except Exception as error:  # noqa: BLE001 -- the guard: a framework's new version must not fail the start
+            self.errors.internal("metrics", error)
 
     def _traces(self, provider: trace.TracerProvider) -> Recorder:
         if self.settings.engine == "contrib":

@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 
 from obslib import _exposition
 from obslib._contrib import install_contrib
-from obslib._framework import MOUNT_PATCH, check_app, known_routes, switch_native_telemetry_off, wrap_app
+from obslib._framework import MOUNT_PATCH, check_app, switch_native_telemetry_off, wrap_app
 from obslib._logs import PIPELINES
 from obslib._provider import Gate, ObslibTracerProvider, make_resource, make_sampler
 from obslib._telemetry import Telemetry
@@ -182,8 +182,7 @@ def capture(
         undos.callback(wrap_app(app, lambda inner: telemetry.make_layer(inner, traced, _NoLifetime())))
         if telemetry.contrib_recorder is not None:
             undos.callback(install_contrib(app, provider, telemetry.contrib_recorder, settings))
-        if telemetry.metrics_recorder is not None:
-            telemetry.metrics_recorder.make_zero_children(known_routes(app))
+        telemetry.make_zero_children(app)
         PIPELINES.push(telemetry.log_pipeline)
         undos.callback(PIPELINES.remove, telemetry.log_pipeline)
         yield captured

@@ -1,0 +1,235 @@
+"""Requests that servers and applications make rarely: each is recorded once, and none is harmed."""
+
+import contextvars
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+from obslib import names
+from obslib._errors import ErrorReporter
+from obslib._middleware import _in_thread
+from obslib.settings import Settings
+from obslib.testing import capture
+from tests.obslib.asgi import Exchange, call, http_scope
+
+SETTINGS = Settings(service_name="shop", extra_registries=())
+
+
+def raw_app(*messages: dict[str, Any]) -> Starlette:
+    """Return an application that sends just these messages."""
+
+    async def raw(_scope: Any, _receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+
+    return Starlette(routes=[Mount("/raw", raw)])
+
+
+START = {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]}
+
+
+async def test_trailers() -> None:
+    """A response with trailers ends with them, not with its body."""
+    app = raw_app(
+        {**START, "trailers": True},
+        {"type": "http.response.body", "body": b"x"},
+        {"type": "http.response.trailers", "headers": [], "more_trailers": True},
+        {"type": "http.response.trailers", "headers": []},
+    )
+    with capture(app, SETTINGS) as telemetry:
+        exchange = Exchange()
+        recorded: list[int] = []
+
+        async def send(message: Any) -> None:
+            recorded.append(len(telemetry.access_lines))
+            await exchange.send(message)
+
+        await app(http_scope("/raw/"), exchange.receive, send)
+        assert (recorded, len(telemetry.access_lines)) == ([0, 0, 0, 0], 1)
+        assert telemetry.access_lines[0][names.LABEL_ERROR_TYPE] == ""
+
+
+async def test_pathsend() -> None:
+    """A file that the server sends by itself ends the response."""
+    app = raw_app(START, {"type": "http.response.pathsend", "path": "/x"})
+    with capture(app, SETTINGS) as telemetry:
+        await call(app, http_scope("/raw/"))
+        assert telemetry.access_lines[0][names.LABEL_ERROR_TYPE] == ""
+
+
+async def test_messages_of_extensions_pass() -> None:
+    """Messages obslib does not know pass unchanged and end nothing."""
+    push = {"type": "http.response.push", "path": "/x", "headers": []}
+    app = raw_app(push, START, {"type": "http.response.body", "body": b""})
+    with capture(app, SETTINGS) as telemetry:
+        exchange = await call(app, http_scope("/raw/"))
+        assert len(telemetry.access_lines) == 1
+    assert exchange.sent[0] is push
+
+
+async def test_messages_after_the_end() -> None:
+    """What an application sends after the end is the server's to refuse; the request is recorded once."""
+    body = {"type": "http.response.body", "body": b""}
+    app = raw_app(START, body, body)
+    with capture(app, SETTINGS) as telemetry:
+        await call(app, http_scope("/raw/"))
+        assert len(telemetry.access_lines) == 1
+
+
+async def test_response_without_headers() -> None:
+    """A response start without headers gets the request id, and nothing else."""
+    app = raw_app({"type": "http.response.start", "status": 204}, {"type": "http.response.body"})
+    with capture(app, SETTINGS):
+        exchange = await call(app, http_scope("/raw/"))
+    assert exchange.sent[0]["headers"] == [(b"x-request-id", b"request-1")]
+
+
+async def test_send_to_a_client_that_has_gone() -> None:
+    """A server that raises because the client has gone makes it a disconnect."""
+    app = raw_app(START, {"type": "http.response.body", "body": b"x"})
+
+    async def send(_message: Any) -> None:
+        raise OSError("gone")
+
+    with capture(app, SETTINGS) as telemetry:
+        with pytest.raises(OSError, match="gone"):
+            await app(http_scope("/raw/"), Exchange().receive, send)
+        assert telemetry.access_lines[0][names.LABEL_ERROR_TYPE] == names.ERROR_CLIENT_DISCONNECT
+
+
+async def test_incomplete_response() -> None:
+    """A response that starts and never ends is incomplete."""
+    app = raw_app(START)
+    with capture(app, SETTINGS) as telemetry:
+        await call(app, http_scope("/raw/"))
+        [line] = telemetry.access_lines
+    assert (line[names.LABEL_ERROR_TYPE], line[names.LABEL_STATUS_CODE]) == (names.ERROR_INCOMPLETE_RESPONSE, 200)
+
+
+async def test_failure_after_the_end() -> None:
+    """An application that fails when its response is complete changes nothing about it, and the error goes on."""
+
+    async def raw(_scope: Any, _receive: Any, send: Any) -> None:
+        await send(START)
+        await send({"type": "http.response.body", "body": b""})
+        raise RuntimeError("late")
+
+    app = Starlette(routes=[Mount("/raw", raw)])
+    with capture(app, SETTINGS) as telemetry:
+        with pytest.raises(RuntimeError, match="late"):
+            await call(app, http_scope("/raw/"))
+        [line] = telemetry.access_lines
+    assert (line[names.LABEL_STATUS_CODE], line[names.LABEL_ERROR_TYPE]) == (200, "")
+
+
+async def test_exception_with_nothing_sent() -> None:
+    """An exception that leaves the application before any response is status 500 everywhere."""
+
+    class Unhandled(Starlette):
+        def build_middleware_stack(self) -> Any:
+            return self.router
+
+    async def boom(_request: Request) -> PlainTextResponse:
+        raise RuntimeError("boom")
+
+    app = Unhandled(routes=[Route("/boom", boom)])
+    with capture(app, SETTINGS) as telemetry:
+        with pytest.raises(RuntimeError, match="boom"):
+            await call(app, http_scope("/boom"))
+        [line] = telemetry.access_lines
+        [span] = telemetry.spans
+    assert (line[names.LABEL_STATUS_CODE], line[names.LABEL_ERROR_TYPE]) == (500, "500")
+    assert span.attributes is not None
+    assert span.attributes[names.ATTR_STATUS_CODE] == 500
+    assert [event.name for event in span.events] == ["exception"]
+
+
+async def test_framework_that_has_changed() -> None:
+    """When the route cannot be read the request is served and recorded without one, and the failure is counted."""
+
+    class Odd(Route):
+        @property
+        def path_format(self) -> str:
+            raise RuntimeError("renamed")
+
+        @path_format.setter
+        def path_format(self, _value: str) -> None: ...
+
+    async def endpoint(_request: Request) -> PlainTextResponse:
+        return PlainTextResponse("fine")
+
+    app = Starlette(routes=[Odd("/odd", endpoint)])
+    with capture(app, SETTINGS) as telemetry:
+        exchange = await call(app, http_scope("/odd"))
+        [line] = telemetry.access_lines
+        assert telemetry.sample(names.INTERNAL_ERRORS, {names.LABEL_SIGNAL: "record"}) == 1
+        assert telemetry.sample(names.INTERNAL_ERRORS, {names.LABEL_SIGNAL: "metrics"}) == 1
+    assert (exchange.body, line[names.LABEL_ROUTE]) == (b"fine", "")
+
+
+def test_coroutine_that_is_thrown_away() -> None:
+    """A request whose coroutine is closed in another context resets nothing there, and is recorded."""
+    app = FastAPI()
+
+    class Forever:
+        def __await__(self) -> Any:
+            yield None
+
+    @app.get("/")
+    async def root() -> None:
+        await Forever()
+
+    with capture(app, SETTINGS) as telemetry:
+        exchange = Exchange()
+        serving = app(http_scope("/"), exchange.receive, exchange.send)
+        contextvars.copy_context().run(serving.send, None)
+        contextvars.copy_context().run(serving.close)
+        assert telemetry.access_lines[0][names.LABEL_ERROR_TYPE] == names.ERROR_INCOMPLETE_RESPONSE
+
+
+def test_errors_that_cannot_be_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    """When the logs themselves fail, stderr is told; what was silenced in a window is said with the next line."""
+    counted: list[str] = []
+
+    def log(_level: str, _event: str, _values: dict[str, Any]) -> None:
+        raise OSError("no disk")
+
+    reporter = ErrorReporter(counted.append, log)
+    for _ in range(3):
+        reporter.internal("logs", ValueError("x"))
+    assert counted == ["logs"] * 3
+    assert capsys.readouterr().err.count("could not be logged") == 1
+
+
+def test_silenced_errors_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first line of a new window says how many were left out before it."""
+    seconds = itertools.count(0.0, 40.0)
+    monkeypatch.setattr("obslib._errors.time.monotonic", lambda: next(seconds))
+    said: list[dict[str, Any]] = []
+    reporter = ErrorReporter(lambda _signal: None, lambda _level, _event, values: said.append(values))
+    for _ in range(3):
+        reporter.report("export", "obslib_spans_not_exported", {})
+    assert said == [{}, {"silenced_before": 1}]
+
+
+async def test_function_beside_the_loop() -> None:
+    """A blocking function runs beside the event loop, and its end is awaited even if it fails."""
+    ran: list[int] = []
+    await _in_thread(lambda: ran.append(1))
+    assert ran == [1]
+
+
+def test_collector_described_by_the_registry() -> None:
+    """A registry refuses a second metric of a name obslib has taken."""
+    with capture(Starlette(), SETTINGS) as telemetry:
+        taken: Iterable[str] = telemetry.registry._names_to_collectors
+        assert isinstance(telemetry.registry, CollectorRegistry)
+        assert names.HTTP_SERVER_REQUEST_DURATION in taken
