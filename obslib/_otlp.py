@@ -114,7 +114,7 @@ class OtlpSpanProcessor(SpanProcessor):
         """Start this process' sender thread, unless it runs."""
         with self._lock:
             if self._sender is None and not self._is_shut_down:
-                self._sender = self._start_sender()
+                self._sender = self._start_sender(self._queue)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Wait until every span that ended so far is sent or given up; tell whether that was in time."""
@@ -138,10 +138,10 @@ class OtlpSpanProcessor(SpanProcessor):
         deadline_seconds = time.monotonic() + timeout_seconds
         with self._lock:
             sender, queue = self._sender, self._queue
-            if sender is None and queue.spans:
-                sender = self._start_sender()
             self._sender, self._queue = None, SpanQueue(self._config)
-        queue.close(deadline_seconds)
+            queue.close(deadline_seconds)
+            if sender is None and queue.spans:
+                sender = self._start_sender(queue)
         if sender is not None:
             sender.thread.join(max(0.0, deadline_seconds - time.monotonic()))
         left = queue.abandon()
@@ -154,8 +154,8 @@ class OtlpSpanProcessor(SpanProcessor):
         self._is_shut_down = True
         self.close(_SHUTDOWN_TIMEOUT_SECONDS)
 
-    def _start_sender(self) -> "_Sender | None":
-        sender = _Sender(self._resource, self._config, self._queue, self._on_dropped, self._on_exported, self._on_error)
+    def _start_sender(self, queue: SpanQueue) -> "_Sender | None":
+        sender = _Sender(self._resource, self._config, queue, self._on_dropped, self._on_exported, self._on_error)
         try:
             sender.thread.start()
         except RuntimeError as error:
