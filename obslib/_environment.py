@@ -12,8 +12,14 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from obslib.exceptions import ConfigurationError
-from obslib.settings import SAMPLERS
 
+#: What `OTEL_TRACES_SAMPLER` may name.
+SAMPLERS: Final = frozenset(
+    {
+        "always_on", "always_off", "traceidratio",
+        "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
+    }
+)  # fmt: skip
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 #: Fields that only code can give.

@@ -113,7 +113,7 @@ class Exposition:
             documentation = metric.documentation.replace("\\", r"\\").replace("\n", r"\n")
             lines.append(f"# HELP {name} {documentation}\n# TYPE {name} {kind}\n")
             for child in children:
-                lines.append(child.lines(metric, self._worker, openmetrics=openmetrics))
+                lines.append(child.lines(metric.name, self._worker, openmetrics=openmetrics))
                 count += 1
                 if count % _SLICE_CHILDREN == 0:
                     yield "".join(lines).encode()

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-import structlog
 from opentelemetry import trace
-from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+from structlog.typing import EventDict
 
 from obslib import names
 from obslib._log_render import Clock, ConsoleRenderer, Redactor, exception_values, render_json
@@ -17,23 +16,9 @@ from obslib._record import RequestRecord, current_record
 from obslib._sink import LineSink
 from obslib.settings import LEVELS, Settings
 
-#: Loggers that servers configure for themselves; their handlers give way to ours, so that each line comes out once.
-_SERVER_LOGGERS: Final = (
-    "uvicorn",
-    "uvicorn.error",
-    "uvicorn.asgi",
-    "uvicorn.access",
-    "gunicorn.error",
-    "gunicorn.access",
-)
 #: Set on an exception that stands on an access line, so that a server's own line about it is not a second one.
-_RECORDED: Final = "_obslib_recorded"
-#: Access logs that our access line replaces.
-_REPLACED_LOGGERS: Final = frozenset({"uvicorn.access", "gunicorn.access"})
-_STDLIB_ATTRIBUTES: Final = frozenset(
-    {*vars(logging.LogRecord("", 0, "", 0, "", (), None)), "message", "asctime", "taskName", "color_message"}
-)
-_LEVEL_NAMES: Final = {"warn": "warning", "exception": "error", "fatal": "critical", "msg": "info"}
+RECORDED: Final = "_obslib_recorded"
+LEVEL_NAMES: Final = {"warn": "warning", "exception": "error", "fatal": "critical", "msg": "info"}
 _LEVEL_NUMBERS: Final = {name.lower(): number for name, number in LEVELS.items()}
 
 
@@ -97,7 +82,7 @@ class LogPipeline:
         if record.exception is not None:
             values.update(exception_values(record.exception))
             with contextlib.suppress(AttributeError):  # an exception class with __slots__
-                record.exception.__dict__[_RECORDED] = True
+                record.exception.__dict__[RECORDED] = True
         self._write(self._render(values), failed)
 
     def log(self, level: str, logger_name: str, event: object, values: EventDict) -> None:
@@ -161,7 +146,18 @@ def _for_people(settings: Settings) -> bool:
     return settings.log_format == "console"
 
 
-# --- structlog -------------------------------------------------------------------------------------------------------
+def _expand_exception(event_dict: EventDict) -> None:
+    """Replace `exc_info` (True, an exception or a triple) by the exception's keys."""
+    exc_info = event_dict.pop("exc_info", None)
+    if not exc_info:
+        return
+    exception = exc_info
+    if isinstance(exc_info, tuple):
+        exception = exc_info[1]
+    elif not isinstance(exc_info, BaseException):
+        exception = sys.exception()
+    if isinstance(exception, BaseException):
+        event_dict.update(exception_values(exception))
 
 
 class _Pipelines:
@@ -196,147 +192,3 @@ def _printing_pipeline() -> LogPipeline:
 
 
 PIPELINES: Final = _Pipelines()
-
-
-class _Output:
-    """The logger below structlog's: the processors have written the line already."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_args, **_kwargs: None
-
-
-def _emit(_logger: WrappedLogger, method_name: str, event_dict: EventDict) -> EventDict:
-    """Hand an event to the pipeline it belongs to: the one processor that ends the chain."""
-    event = event_dict.pop("event", "")
-    logger_name = event_dict.pop("logger", "")
-    PIPELINES.current().log(_LEVEL_NAMES.get(method_name, method_name), logger_name, event, event_dict)
-    raise structlog.DropEvent
-
-
-def _expand_exception(event_dict: EventDict) -> None:
-    """Replace `exc_info` (True, an exception or a triple) by the exception's keys."""
-    exc_info = event_dict.pop("exc_info", None)
-    if not exc_info:
-        return
-    exception = exc_info
-    if isinstance(exc_info, tuple):
-        exception = exc_info[1]
-    elif not isinstance(exc_info, BaseException):
-        exception = sys.exception()
-    if isinstance(exception, BaseException):
-        event_dict.update(exception_values(exception))
-
-
-PROCESSORS: Final = [structlog.contextvars.merge_contextvars, _emit]
-_OUTPUT: Final = _Output()
-
-
-def get_logger(name: str = "", /, **values: Any) -> FilteringBoundLogger:
-    """
-    Return a structlog logger whose lines carry the ids of the request and span they are logged in.
-
-    Log events, not sentences: `log.info("order_rejected", reason=…)`. Works before `instrument()`, and follows it.
-
-    Args:
-        name: Comes out under the key `logger`; usually `__name__`.
-        **values: Come out on every line of this logger.
-    """
-    logger = structlog.wrap_logger(
-        _OUTPUT, processors=PROCESSORS, wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET)
-    )
-    return cast(FilteringBoundLogger, logger.bind(logger=name, **values))
-
-
-def configure_structlog(level_number: int) -> Callable[[], None]:
-    """Send the lines of `structlog.get_logger()` through obslib; return the undo."""
-    before = structlog.get_config() if structlog.is_configured() else None
-    structlog.configure(
-        processors=PROCESSORS,
-        wrapper_class=structlog.make_filtering_bound_logger(level_number),
-        context_class=dict,
-        logger_factory=lambda *_args: _OUTPUT,
-        cache_logger_on_first_use=True,
-    )
-
-    def undo() -> None:
-        if before is None:
-            structlog.reset_defaults()
-        else:
-            structlog.configure(**before)
-
-    return undo
-
-
-# --- the standard library's logging ----------------------------------------------------------------------------------
-
-
-class BridgeHandler(logging.Handler):
-    """Takes the standard library's records into the pipeline."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; never raises."""
-        if record.name in _SERVER_LOGGERS and record.exc_info and _RECORDED in vars(record.exc_info[1] or self):
-            return
-        values = {key: value for key, value in record.__dict__.items() if key not in _STDLIB_ATTRIBUTES}
-        if record.exc_info and record.exc_info[1] is not None:
-            values.update(exception_values(record.exc_info[1]))
-        if record.stack_info:
-            values["stack"] = record.stack_info
-        level = _LEVEL_NAMES.get(record.levelname.lower(), record.levelname.lower())
-        PIPELINES.current().emit(level, record.name, _message(record), values, int(record.created * 1e9))
-
-
-def _message(record: logging.LogRecord) -> str:
-    try:
-        return record.getMessage()
-    except Exception as error:  # noqa: BLE001 -- a caller's arguments may not fit, or raise in __str__
-        return f"{record.msg!s} (its arguments could not be formatted: {type(error).__name__})"
-
-
-class StdlibBridge:
-    """Puts our handler in place of others: on the root logger, and on those that servers configure for themselves."""
-
-    def __init__(self, level_number: int) -> None:
-        self._level_number = level_number
-        self._handler = BridgeHandler()
-        self._before: dict[str, tuple[list[logging.Handler], int, bool, bool]] = {}
-        self._captured_warnings = False
-
-    def install(self) -> None:
-        """Take over; call it again after a server has configured its own handlers."""
-        root = logging.getLogger()
-        if "" not in self._before:
-            self._before[""] = (root.handlers[:], root.level, root.propagate, root.disabled)
-            root.setLevel(self._level_number)
-            self._captured_warnings = logging._warnings_showwarning is None  # type: ignore[attr-defined]  # noqa: SLF001
-            logging.captureWarnings(capture=True)
-        root.handlers[:] = [
-            handler for handler in root.handlers if not _prints(handler) and handler is not self._handler
-        ]
-        root.addHandler(self._handler)
-        for name in _SERVER_LOGGERS:
-            logger = logging.getLogger(name)
-            if name not in self._before:
-                self._before[name] = (logger.handlers[:], logger.level, logger.propagate, logger.disabled)
-            logger.handlers[:] = [handler for handler in logger.handlers if not _prints(handler)]
-            logger.propagate = True
-            logger.disabled = name in _REPLACED_LOGGERS
-
-    def uninstall(self) -> None:
-        """Put everything back."""
-        for name, (handlers, level, propagate, disabled) in self._before.items():
-            logger = logging.getLogger(name)
-            logger.handlers[:] = handlers
-            logger.setLevel(level)
-            logger.propagate = propagate
-            logger.disabled = disabled
-        if self._captured_warnings:
-            logging.captureWarnings(capture=False)
-        self._before.clear()
-
-
-def _prints(handler: logging.Handler) -> bool:
-    """Tell whether a handler writes to the terminal, as ours does; files, syslog and pytest's capture stay."""
-    return type(handler) is logging.StreamHandler and getattr(handler, "stream", None) in {
-        sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__,
-    }  # fmt: skip

@@ -7,7 +7,8 @@ from typing import Final
 import prometheus_client
 
 from obslib import names
-from obslib._instruments import GaugeChild, HistogramChild, Instruments
+from obslib._children import GaugeChild, HistogramChild
+from obslib._instruments import Instruments
 from obslib._record import RequestRecord
 from obslib._version import __version__
 from obslib.settings import Settings

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import random
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,20 +13,11 @@ from typing import Any, Final, Protocol
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
-from starlette.exceptions import HTTPException
 
 from obslib import names
+from obslib._exchange import Desk, Exchange
 from obslib._exposition import Exposition
-from obslib._framework import (
-    SCOPE_NATIVE_TELEMETRY,
-    SCOPE_RECORD,
-    ASGIApp,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    route_template,
-)
+from obslib._framework import SCOPE_NATIVE_TELEMETRY, SCOPE_RECORD, ASGIApp, Message, Receive, Scope, Send
 from obslib._record import Recorder, RequestRecord, current_record
 from obslib.settings import Settings
 
@@ -83,16 +73,14 @@ class ObservedLayer:
         now_unix_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._app = app
-        self.recorders = tuple(recorders)
         self._exposition = exposition
         self._lifetime = lifetime
-        self.on_error = on_error
         self._new_request_id = new_request_id or random_request_id
-        self.clock_ns = clock_ns
         self._now_unix_ns = now_unix_ns
         self._metrics_path = settings.metrics_path if exposition is not None else ""
-        self.request_id_header = settings.request_id_header.lower().encode("latin-1")
-        self._wanted = WANTED_HEADERS | {self.request_id_header}
+        self._request_id_header = settings.request_id_header.lower().encode("latin-1")
+        self._wanted = WANTED_HEADERS | {self._request_id_header}
+        self._desk = Desk(recorders, on_error, clock_ns, self._request_id_header)
         self._excluded = frozenset(path for path in settings.excluded_paths if not path.endswith("/*"))
         prefixes = [path.removesuffix("/*") for path in settings.excluded_paths if path.endswith("/*")]
         self._excluded |= frozenset(prefixes)
@@ -124,10 +112,10 @@ class ObservedLayer:
         try:
             record = self._begin(scope)
         except Exception as error:  # noqa: BLE001 -- the guard: telemetry never reaches the request
-            self.on_error("record", error)
+            self._desk.on_error("record", error)
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(self, record, receive, send)
+        exchange = Exchange(self._desk, record, receive, send)
         record_token = current_record.set(record)
         span_token = None if record.otel_context is None else otel_context.attach(record.otel_context)
         try:
@@ -145,7 +133,7 @@ class ObservedLayer:
         method = scope["method"]
         if method not in names.KNOWN_METHODS:
             method = names.OTHER
-        record = RequestRecord(scope, method, self.clock_ns(), self._now_unix_ns())  # type: ignore[arg-type]
+        record = RequestRecord(scope, method, self._desk.clock_ns(), self._now_unix_ns())  # type: ignore[arg-type]
         if record.scheme not in _SCHEMES:
             record.scheme = names.OTHER
         self._read_headers(record, scope)
@@ -153,11 +141,11 @@ class ObservedLayer:
         if client:
             record.client_address = client[0]
         scope[SCOPE_RECORD] = record
-        for recorder in self.recorders:
+        for recorder in self._desk.recorders:
             try:
                 recorder.started(record)
             except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
-                self.on_error(recorder.signal, error)
+                self._desk.on_error(recorder.signal, error)
         return record
 
     def _read_headers(self, record: RequestRecord, scope: Scope) -> None:
@@ -170,7 +158,7 @@ class ObservedLayer:
         record.headers = headers
         if user_agent := headers.get(b"user-agent"):
             record.user_agent = user_agent.decode("latin-1")
-        request_id = headers.get(self.request_id_header)
+        request_id = headers.get(self._request_id_header)
         if request_id and self._trusts_callers and _VALID_REQUEST_ID.fullmatch(request_id):
             record.request_id = request_id.decode()
         else:
@@ -199,123 +187,6 @@ class ObservedLayer:
 
 
 _OFF: Final = TraceFlags(TraceFlags.DEFAULT)
-
-
-class _Exchange:
-    """One request and its response, as they pass the layer."""
-
-    __slots__ = ("_finished", "_layer", "_receive", "_record", "_send", "_trailers")
-
-    def __init__(self, layer: ObservedLayer, record: RequestRecord, receive: Receive, send: Send) -> None:
-        self._layer = layer
-        self._record = record
-        self._receive = receive
-        self._send = send
-        self._trailers = False
-        self._finished = False
-
-    async def receive(self) -> Message:
-        """Pass on what the client sends, counting its bytes."""
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._record.request_body_bytes += len(message.get("body", b""))
-        elif message["type"] == "http.disconnect" and not self._finished:
-            self._record.client_disconnected = True
-        return message
-
-    async def send(self, message: Message) -> None:
-        """Pass on what the application sends; the last byte ends the record."""
-        kind = message["type"]
-        if kind == "http.response.body":
-            self._record.response_body_bytes += len(message.get("body", b""))
-            await self._pass_on(message)
-            if not message.get("more_body", False) and not self._trailers:
-                self._finish()
-        elif kind == "http.response.start":
-            self._record.status_code = message["status"]
-            self._trailers = message.get("trailers", False)
-            await self._pass_on(self._with_request_id(message))
-        else:
-            await self._pass_on(message)
-            last_trailers = kind == "http.response.trailers" and not message.get("more_trailers", False)
-            if last_trailers or kind == "http.response.pathsend":
-                self._finish()
-
-    async def _pass_on(self, message: Message) -> None:
-        try:
-            await self._send(message)
-        except OSError:
-            # The ASGI specification: sending to a client that has gone may raise one.
-            self._record.client_disconnected = True
-            raise
-
-    def end(self) -> None:
-        """The application has returned: if it owed more of the response, that is what there is to say."""
-        if self._finished:
-            return
-        record = self._record
-        if not record.client_disconnected:
-            if record.status_code:
-                record.error_type = names.ERROR_INCOMPLETE_RESPONSE
-            else:
-                record.status_code = 500  # what servers answer for an application that has sent nothing
-        self._finish()
-
-    def break_off(self, error: BaseException) -> None:
-        """The application has raised."""
-        if self._finished:
-            return
-        record = self._record
-        if isinstance(error, Exception):
-            record.exception = error
-        if not record.client_disconnected:
-            if record.status_code or not isinstance(error, Exception):
-                record.error_type = names.ERROR_INCOMPLETE_RESPONSE
-            else:
-                record.status_code = 500
-        self._finish()
-
-    def _finish(self) -> None:
-        """Complete the record and tell the recorders."""
-        if self._finished:
-            return
-        self._finished = True
-        record = self._record
-        layer = self._layer
-        record.duration_ns = layer.clock_ns() - record.start_clock_ns
-        try:
-            record.route = route_template(record)
-        except Exception as error:  # noqa: BLE001 -- the guard: a framework's new version must not fail requests
-            layer.on_error("record", error)
-        if record.status_code >= 500:
-            _explain_failure(record)
-        elif record.client_disconnected:
-            record.error_type = names.ERROR_CLIENT_DISCONNECT
-        for recorder in layer.recorders:
-            try:
-                recorder.finished(record)
-            except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
-                layer.on_error(recorder.signal, error)
-
-    def _with_request_id(self, message: Message) -> Message:
-        """Return the message with our request id, unless the application has set one."""
-        name = self._layer.request_id_header
-        headers = message.get("headers") or ()
-        for present, _ in headers:
-            if present == name or present.lower() == name:
-                return message
-        return {**message, "headers": [*headers, (name, self._record.request_id.encode("latin-1"))]}
-
-
-def _explain_failure(record: RequestRecord) -> None:
-    """Fill the error type of a 5xx, and the exception that an error handler is answering, if one is."""
-    if not record.error_type:
-        record.error_type = str(record.status_code)
-    if record.exception is None:
-        # Starlette answers from inside its `except` blocks, so the exception is the one being handled right now.
-        handled = sys.exception()
-        if isinstance(handled, Exception) and not isinstance(handled, HTTPException):
-            record.exception = handled
 
 
 def _leave(

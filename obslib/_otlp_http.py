@@ -17,6 +17,8 @@ from email.utils import parsedate_to_datetime
 from typing import Final, Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
+from obslib._version import __version__
+
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 
 
@@ -59,9 +61,6 @@ class CollectorConnection:
     """A connection that opens itself. Not for use by several threads."""
 
     def __init__(self, config: OtlpConfig) -> None:
-        # obslib imports this module while it is being imported itself.
-        from obslib import __version__  # noqa: PLC0415
-
         url = urlsplit(config.endpoint)
         self._config = config
         self._is_tls = url.scheme == "https"

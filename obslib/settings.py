@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, Self
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from obslib._environment import SAMPLERS, read
 from obslib.exceptions import ConfigurationError
 
 #: Keys whose values never leave the process, in log lines, headers and query strings. Case does not matter, `-` is
@@ -19,12 +20,6 @@ REDACTED_KEYS: Final = frozenset(
     }
 )  # fmt: skip
 
-SAMPLERS: Final = frozenset(
-    {
-        "always_on", "always_off", "traceidratio",
-        "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
-    }
-)  # fmt: skip
 LEVELS: Final = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 UNKNOWN_SERVICE: Final = "unknown_service"
 
@@ -129,8 +124,6 @@ class Settings:
         Raises:
             ConfigurationError: A variable cannot be honoured; the sentence names it and the way out.
         """
-        from obslib._environment import read  # noqa: PLC0415 -- it needs the fields above
-
         values = read(os.environ if environ is None else environ, fields(cls))
         known = {item.name for item in fields(cls)}
         for name in overrides:

@@ -7,8 +7,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from obslib import names
+from obslib._children import escape, format_value
 from obslib._exposition import OPENMETRICS, TEXT, Exposition
-from obslib._instruments import Instruments, escape, format_value
+from obslib._instruments import Instruments
 from obslib.exceptions import ConfigurationError
 
 

@@ -14,7 +14,7 @@ from opentelemetry import trace
 
 import obslib
 from obslib import names
-from obslib._logs import BridgeHandler
+from obslib._stdlib_bridge import BridgeHandler
 from obslib.settings import Settings
 from obslib.testing import Captured, capture
 from tests.obslib.asgi import call, client_of, http_scope

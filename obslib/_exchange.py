@@ -1,0 +1,145 @@
+"""One request and its response, as they pass the layer: counts bytes, sees the end, and tells the recorders."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from starlette.exceptions import HTTPException
+
+from obslib import names
+from obslib._framework import Message, Receive, Send, route_template
+from obslib._record import Recorder, RequestRecord
+
+
+class Desk:
+    """What every exchange of an application needs, made once."""
+
+    __slots__ = ("clock_ns", "on_error", "recorders", "request_id_header")
+
+    def __init__(
+        self,
+        recorders: Sequence[Recorder],
+        on_error: Callable[[str, BaseException], None],
+        clock_ns: Callable[[], int],
+        request_id_header: bytes,
+    ) -> None:
+        self.recorders = tuple(recorders)
+        self.on_error = on_error
+        self.clock_ns = clock_ns
+        self.request_id_header = request_id_header
+
+
+class Exchange:
+    """One request and its response, as they pass the layer."""
+
+    __slots__ = ("_desk", "_finished", "_receive", "_record", "_send", "_trailers")
+
+    def __init__(self, desk: Desk, record: RequestRecord, receive: Receive, send: Send) -> None:
+        self._desk = desk
+        self._record = record
+        self._receive = receive
+        self._send = send
+        self._trailers = False
+        self._finished = False
+
+    async def receive(self) -> Message:
+        """Pass on what the client sends, counting its bytes."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._record.request_body_bytes += len(message.get("body", b""))
+        elif message["type"] == "http.disconnect" and not self._finished:
+            self._record.client_disconnected = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass on what the application sends; the last byte ends the record."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            self._record.response_body_bytes += len(message.get("body", b""))
+            await self._pass_on(message)
+            if not message.get("more_body", False) and not self._trailers:
+                self._finish()
+        elif kind == "http.response.start":
+            self._record.status_code = message["status"]
+            self._trailers = message.get("trailers", False)
+            await self._pass_on(self._with_request_id(message))
+        else:
+            await self._pass_on(message)
+            last_trailers = kind == "http.response.trailers" and not message.get("more_trailers", False)
+            if last_trailers or kind == "http.response.pathsend":
+                self._finish()
+
+    async def _pass_on(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:
+            # The ASGI specification: sending to a client that has gone may raise one.
+            self._record.client_disconnected = True
+            raise
+
+    def end(self) -> None:
+        """The application has returned: if it owed more of the response, that is what there is to say."""
+        if self._finished:
+            return
+        record = self._record
+        if not record.client_disconnected:
+            if record.status_code:
+                record.error_type = names.ERROR_INCOMPLETE_RESPONSE
+            else:
+                record.status_code = 500  # what servers answer for an application that has sent nothing
+        self._finish()
+
+    def break_off(self, error: BaseException) -> None:
+        """The application has raised."""
+        if self._finished:
+            return
+        record = self._record
+        if isinstance(error, Exception):
+            record.exception = error
+        if not record.client_disconnected:
+            if record.status_code or not isinstance(error, Exception):
+                record.error_type = names.ERROR_INCOMPLETE_RESPONSE
+            else:
+                record.status_code = 500
+        self._finish()
+
+    def _finish(self) -> None:
+        """Complete the record and tell the recorders."""
+        if self._finished:
+            return
+        self._finished = True
+        record = self._record
+        desk = self._desk
+        record.duration_ns = desk.clock_ns() - record.start_clock_ns
+        try:
+            record.route = route_template(record)
+        except Exception as error:  # noqa: BLE001 -- the guard: a framework's new version must not fail requests
+            desk.on_error("record", error)
+        if record.status_code >= 500:
+            _explain_failure(record)
+        elif record.client_disconnected:
+            record.error_type = names.ERROR_CLIENT_DISCONNECT
+        for recorder in desk.recorders:
+            try:
+                recorder.finished(record)
+            except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
+                desk.on_error(recorder.signal, error)
+
+    def _with_request_id(self, message: Message) -> Message:
+        """Return the message with our request id, unless the application has set one."""
+        name = self._desk.request_id_header
+        headers = message.get("headers") or ()
+        for present, _ in headers:
+            if present == name or present.lower() == name:
+                return message
+        return {**message, "headers": [*headers, (name, self._record.request_id.encode("latin-1"))]}
+
+
+def _explain_failure(record: RequestRecord) -> None:
+    """Fill the error type of a 5xx, and the exception that an error handler is answering, if one is."""
+    if not record.error_type:
+        record.error_type = str(record.status_code)
+    if record.exception is None:
+        # Starlette answers from inside its `except` blocks, so the exception is the one being handled right now.
+        handled = sys.exception()
+        if isinstance(handled, Exception) and not isinstance(handled, HTTPException):
+            record.exception = handled

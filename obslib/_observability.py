@@ -1,0 +1,350 @@
+"""`Observability`: the only lifetime, and the only side effects, each paired with its undo."""
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from opentelemetry import propagate, trace
+from opentelemetry.sdk.trace import TracerProvider
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+
+from obslib import names
+from obslib._contrib import install_contrib
+from obslib._framework import MOUNT_PATCH, switch_native_telemetry_off, wrap_app
+from obslib._instruments import Counter, Gauge, Histogram
+from obslib._logs import PIPELINES
+from obslib._metrics_server import MetricsServer
+from obslib._otlp import OtlpConfig, OtlpSpanProcessor
+from obslib._outbound import instrument_libraries
+from obslib._provider import ObslibTracerProvider, make_resource, obtain_provider
+from obslib._sink import LineSink
+from obslib._stdlib_bridge import StdlibBridge
+from obslib._structlog import configure_structlog
+from obslib._telemetry import Telemetry
+from obslib._traces import make_propagator
+from obslib.settings import UNKNOWN_SERVICE, Settings
+
+APP_ATTRIBUTE: Final = "_obslib_observability"
+
+
+class Observability:
+    """
+    What `instrument()` returns: the one object to hold, and the one call to undo everything.
+
+    As a context manager it shuts down at the end of the block.
+    """
+
+    def __init__(self, settings: Settings, app: Starlette | None) -> None:
+        self.settings: Final = settings
+        self._app = app
+        self._undos: list[Callable[[], object]] = []
+        self._sink = LineSink(
+            buffer_bytes=settings.log_buffer_bytes,
+            overflow=settings.logs_overflow,
+            flush_interval_seconds=settings.log_flush_interval_seconds,
+            on_dropped=lambda reason, lines: self._telemetry.self_telemetry.log_lines_dropped.labels(reason).inc(lines),
+        )
+        self._telemetry = Telemetry(settings, write=lambda line, is_error: self._sink.write(line, is_error=is_error))
+        self._bridge = StdlibBridge(settings.log_level_number) if settings.logs_enabled else None
+        self._processor = _make_processor(settings, self._telemetry)
+        self._metrics_server = (
+            MetricsServer(
+                self._telemetry.exposition, settings.metrics_host, settings.metrics_port, settings.metrics_path
+            )
+            if settings.metrics_enabled and settings.metrics_port is not None
+            else None
+        )
+        self._lock = threading.RLock()
+        self._is_shut_down = False
+        #: Whether threads and sockets of this process are up; the first event that reaches the application starts them.
+        self.running = False
+        self.tracer_provider: trace.TracerProvider = trace.NoOpTracerProvider()
+        try:
+            self._set_up()
+        except BaseException:
+            self._undo_all()
+            raise
+        LIVE.add(self)
+
+    # --- what users call ---------------------------------------------------------------------------------------------
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """obslib's own registry: its metrics, and those made by `counter`, `gauge` and `histogram`."""
+        return self._telemetry.registry
+
+    def counter(
+        self, name: str, documentation: str, labels: Sequence[str] = (), *, max_label_sets: int | None = None
+    ) -> Counter:
+        """
+        Make a counter.
+
+        Args:
+            name: Ends in `_total`, with the unit before it where there is one.
+            labels: Names of labels whose values are bounded: never a path, an address or any user's value.
+            max_label_sets: Further label sets share one in which every label is `_OTHER`.
+
+        Raises:
+            ConfigurationError: The name is taken or ends wrongly, or a label cannot be one.
+        """
+        return self._telemetry.instruments.counter(name, documentation, labels, max_label_sets=max_label_sets)
+
+    def gauge(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str] = (),
+        *,
+        function: Callable[[], float] | None = None,
+        max_label_sets: int | None = None,
+    ) -> Gauge:
+        """
+        Make a gauge.
+
+        Args:
+            function: Read at each scrape instead of a value that is set; must be quick, and not block.
+
+        Raises:
+            ConfigurationError: The name is taken, or a label cannot be one.
+        """
+        return self._telemetry.instruments.gauge(
+            name, documentation, labels, function=function, max_label_sets=max_label_sets
+        )
+
+    def histogram(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str] = (),
+        *,
+        buckets: Sequence[float] = names.DURATION_BUCKETS_SECONDS,
+        max_label_sets: int | None = None,
+    ) -> Histogram:
+        """
+        Make a histogram.
+
+        Args:
+            name: Ends in the unit: `_seconds`, `_bytes`.
+            buckets: Upper bounds that rise, in that unit; `+Inf` is added.
+
+        Raises:
+            ConfigurationError: The name is taken, or buckets or a label cannot be such.
+        """
+        return self._telemetry.instruments.histogram(
+            name, documentation, labels, buckets=buckets, max_label_sets=max_label_sets
+        )
+
+    def flush(self, timeout_seconds: float | None = None) -> bool:
+        """
+        Send the spans and write the lines there are; tell whether all of them went out in time.
+
+        Args:
+            timeout_seconds: For everything; `Settings.shutdown_timeout_seconds` if not given.
+        """
+        deadline = _Deadline(self.settings.shutdown_timeout_seconds if timeout_seconds is None else timeout_seconds)
+        sent = self._processor is None or self._processor.force_flush(int(deadline.left_seconds() * 1000))
+        return self._sink.flush(deadline.left_seconds()) and sent
+
+    def shutdown(self, timeout_seconds: float | None = None) -> bool:
+        """
+        Flush, stop, and put everything back that `instrument()` changed. A second call does nothing.
+
+        Args:
+            timeout_seconds: For everything; `Settings.shutdown_timeout_seconds` if not given.
+
+        Returns:
+            Whether everything went out in time; what did not is counted.
+        """
+        with self._lock:
+            if self._is_shut_down:
+                return True
+            self._is_shut_down = True
+            deadline = _Deadline(self.settings.shutdown_timeout_seconds if timeout_seconds is None else timeout_seconds)
+            complete = self._stop(deadline)
+            self._undo_all()
+            LIVE.discard(self)
+            return complete
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    # --- what the layer calls ----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start what this process needs: threads and sockets. Does not raise."""
+        with self._lock:
+            if self.running or self._is_shut_down:
+                return
+            self.running = True
+            try:
+                if self._bridge is not None:
+                    self._bridge.install()
+                self._sink.start()
+                if self._processor is not None:
+                    self._processor.start()
+                if self._app is not None:
+                    self._telemetry.make_zero_children(self._app)
+                if self._metrics_server is not None:
+                    self._metrics_server.start()
+            except Exception as error:  # noqa: BLE001 -- the guard: this runs inside a request or the lifespan
+                self._telemetry.errors.internal("lifetime", error)
+
+    def startup_complete(self) -> None:
+        """Look again at what a server or the application's own start may have changed."""
+        if self._bridge is not None:
+            self._bridge.install()
+        if self._app is not None:
+            self._telemetry.make_zero_children(self._app)
+
+    def pause(self) -> None:
+        """Flush and stop at the end of a lifespan; the next event starts again."""
+        with self._lock:
+            self._stop(_Deadline(self.settings.shutdown_timeout_seconds))
+
+    def reset_after_fork(self) -> None:
+        """A child starts afresh: threads are not inherited, and the parent sends what is the parent's."""
+        self._lock = threading.RLock()
+        self.running = False
+        self._sink.reset_after_fork()
+
+    # --- set-up ------------------------------------------------------------------------------------------------------
+
+    def _set_up(self) -> None:
+        settings = self.settings
+        app = self._app
+        if app is not None:
+            self._undos.append(switch_native_telemetry_off(app))
+        provider = self._set_up_traces() if settings.traces_enabled else None
+        if settings.logs_enabled:
+            PIPELINES.push(self._telemetry.log_pipeline)
+            self._undos.append(lambda: PIPELINES.remove(self._telemetry.log_pipeline))
+            self._undos.append(configure_structlog(settings.log_level_number))
+            if self._bridge is not None:
+                self._bridge.install()
+                self._undos.append(self._bridge.uninstall)
+        if app is not None:
+            self._wrap(app, provider)
+        atexit.register(self._at_exit)
+        self._undos.append(lambda: atexit.unregister(self._at_exit))
+        self._warn_about_settings()
+
+    def _set_up_traces(self) -> trace.TracerProvider:
+        settings = self.settings
+        propagator = make_propagator(settings.propagators)
+        before = propagate.get_global_textmap()
+        propagate.set_global_textmap(propagator)
+        self._undos.append(lambda: propagate.set_global_textmap(before))
+        provider, should_be_global = obtain_provider(settings, self._processor)
+        if should_be_global:
+            trace.set_tracer_provider(provider)
+        self.tracer_provider = provider
+        if isinstance(provider, ObslibTracerProvider):
+            gate = provider.gate
+            self._undos.append(lambda: setattr(gate, "is_open", False))
+        self._undos.append(instrument_libraries(settings.instrumentations, provider))
+        return provider
+
+    def _wrap(self, app: Starlette, provider: trace.TracerProvider | None) -> None:
+        MOUNT_PATCH.acquire()
+        self._undos.append(MOUNT_PATCH.release)
+        self._undos.append(wrap_app(app, lambda inner: self._telemetry.make_layer(inner, provider, self)))
+        contrib = self._telemetry.contrib_recorder
+        if contrib is not None and provider is not None:
+            self._undos.append(install_contrib(app, provider, contrib, self.settings))
+        setattr(app, APP_ATTRIBUTE, self)
+        self._undos.append(lambda: delattr(app, APP_ATTRIBUTE))
+
+    def _warn_about_settings(self) -> None:
+        errors = self._telemetry.errors
+        for sentence in self.settings.ignored:
+            errors.report(sentence, "obslib_setting_ignored", {"reason": sentence})
+        if self.settings.service_name == UNKNOWN_SERVICE:
+            fix = "Set OTEL_SERVICE_NAME, or give Settings a service_name."
+            errors.report("service_name", "obslib_service_name_missing", {"fix": fix})
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _stop(self, deadline: "_Deadline") -> bool:
+        """Send, write and stop, spans first: what goes wrong with them is worth a line."""
+        if not self.running:
+            return True
+        self.running = False
+        complete = True
+        if self._processor is not None:
+            complete = self._processor.close(deadline.left_seconds())
+        if self._metrics_server is not None:
+            self._metrics_server.stop()
+        return self._sink.close(deadline.left_seconds()) and complete
+
+    def _at_exit(self) -> None:
+        self._stop(_Deadline(self.settings.shutdown_timeout_seconds))
+
+    def _undo_all(self) -> None:
+        while self._undos:
+            self._undos.pop()()
+        if isinstance(self.tracer_provider, TracerProvider) and self._processor is not None:
+            self._processor.shutdown()
+
+
+class _Deadline:
+    """One deadline for several steps."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._end_seconds = time.monotonic() + timeout_seconds
+
+    def left_seconds(self) -> float:
+        return max(0.0, self._end_seconds - time.monotonic())
+
+
+def _make_processor(settings: Settings, telemetry: Telemetry) -> OtlpSpanProcessor | None:
+    if not settings.traces_enabled or settings.traces_exporter == "none":
+        return None
+    config = OtlpConfig(
+        endpoint=settings.otlp_traces_endpoint,
+        headers=settings.otlp_headers,
+        timeout_seconds=settings.otlp_timeout_seconds,
+        compression=settings.otlp_compression,
+        certificate_file=settings.otlp_certificate_file,
+        client_certificate_file=settings.otlp_client_certificate_file,
+        client_key_file=settings.otlp_client_key_file,
+        queue_max_spans=settings.span_queue_max_spans,
+        queue_max_bytes=settings.span_queue_max_bytes,
+        batch_max_spans=settings.span_batch_max_spans,
+        flush_interval_seconds=settings.span_flush_interval_seconds,
+    )
+    own = telemetry.self_telemetry
+
+    def on_error(reason: str) -> None:
+        values = {"reason": reason, "endpoint": settings.otlp_traces_endpoint}
+        telemetry.errors.report("export", "obslib_spans_not_exported", values)
+
+    return OtlpSpanProcessor(
+        make_resource(settings),
+        config,
+        on_dropped=lambda reason, spans: own.spans_dropped.labels(reason).inc(spans),
+        on_exported=lambda spans: own.spans_exported.labels().inc(spans),
+        on_error=on_error,
+    )
+
+
+#: Held weakly, for the child of a fork and for a second `instrument_process()`.
+LIVE: Final[weakref.WeakSet[Observability]] = weakref.WeakSet()
+
+
+def _reset_after_fork() -> None:
+    for observability in LIVE:
+        observability.reset_after_fork()
+
+
+os.register_at_fork(after_in_child=_reset_after_fork)

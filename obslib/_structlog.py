@@ -1,0 +1,65 @@
+"""structlog's way into the pipeline: `obslib.get_logger()`, and structlog's own `get_logger()` once configured."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from obslib._logs import LEVEL_NAMES, PIPELINES
+
+
+class _Output:
+    """The logger below structlog's: the processors have written the line already."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_args, **_kwargs: None
+
+
+def _emit(_logger: WrappedLogger, method_name: str, event_dict: EventDict) -> EventDict:
+    """Hand an event to the pipeline it belongs to: the one processor that ends the chain."""
+    event = event_dict.pop("event", "")
+    logger_name = event_dict.pop("logger", "")
+    PIPELINES.current().log(LEVEL_NAMES.get(method_name, method_name), logger_name, event, event_dict)
+    raise structlog.DropEvent
+
+
+PROCESSORS: Final = [structlog.contextvars.merge_contextvars, _emit]
+_OUTPUT: Final = _Output()
+
+
+def get_logger(name: str = "", /, **values: Any) -> FilteringBoundLogger:
+    """
+    Return a structlog logger whose lines carry the ids of the request and span they are logged in.
+
+    Log events, not sentences: `log.info("order_rejected", reason=…)`. Works before `instrument()`, and follows it.
+
+    Args:
+        name: Comes out under the key `logger`; usually `__name__`.
+        **values: Come out on every line of this logger.
+    """
+    logger = structlog.wrap_logger(
+        _OUTPUT, processors=PROCESSORS, wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET)
+    )
+    return cast(FilteringBoundLogger, logger.bind(logger=name, **values))
+
+
+def configure_structlog(level_number: int) -> Callable[[], None]:
+    """Send the lines of `structlog.get_logger()` through obslib; return the undo."""
+    before = structlog.get_config() if structlog.is_configured() else None
+    structlog.configure(
+        processors=PROCESSORS,
+        wrapper_class=structlog.make_filtering_bound_logger(level_number),
+        context_class=dict,
+        logger_factory=lambda *_args: _OUTPUT,
+        cache_logger_on_first_use=True,
+    )
+
+    def undo() -> None:
+        if before is None:
+            structlog.reset_defaults()
+        else:
+            structlog.configure(**before)
+
+    return undo
