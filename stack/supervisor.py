@@ -1,6 +1,7 @@
 """The one owner of processes, HAProxy's slots and the target file."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Final
@@ -125,6 +126,7 @@ class Supervisor:
         children = self._children()
         healthy = await asyncio.gather(*(self._is_healthy(child) for child in children))
         processes = [_process_status(child, well) for child, well in zip(children, healthy, strict=True)]
+        processes.append(self._own_status())
         self._remember_peak(sum(process.resident_bytes for process in processes))
         return StackStatus(
             state_directory=str(self._plan.state.path),
@@ -171,10 +173,24 @@ class Supervisor:
     async def _watch_memory(self) -> None:
         while True:
             await asyncio.sleep(_MEMORY_SECONDS)
-            self._remember_peak(sum(resident_bytes(child.pid) for child in self._children()))
+            pids = [os.getpid(), *(child.pid for child in self._children())]
+            self._remember_peak(sum(resident_bytes(pid) for pid in pids))
 
-    def _remember_peak(self, children_bytes: int) -> None:
-        self.peak_resident_bytes = max(self.peak_resident_bytes, children_bytes)
+    def _remember_peak(self, resident: int) -> None:
+        self.peak_resident_bytes = max(self.peak_resident_bytes, resident)
+
+    def _own_status(self) -> ProcessStatus:
+        return ProcessStatus(
+            name="supervisor",
+            service="stack",
+            pid=os.getpid(),
+            url="",
+            phase=Phase.READY.value,
+            healthy=True,
+            restarts=0,
+            resident_bytes=resident_bytes(os.getpid()),
+            log_file="",
+        )
 
 
 def _process_status(child: Child, healthy: bool) -> ProcessStatus:

@@ -146,6 +146,9 @@ class Installer:
             if (cached := self._cached(directory)) is not None:
                 return cached
             started = time.monotonic()
+            # Left behind by a run that was killed; the lock says that nobody works there now.
+            for abandoned in self._components.glob(f".{directory.name}.*/"):
+                shutil.rmtree(abandoned, ignore_errors=True)
             temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=self._components))
             try:
                 component = _moved(build(temporary / "prefix"), temporary / "prefix", directory)

@@ -204,6 +204,16 @@ def test_an_interrupted_installation_leaves_nothing_that_looks_complete(
     assert installer.provide(JAEGER).name == "jaeger"
 
 
+def test_what_a_killed_run_left_behind_is_cleared_away(tmp_path: Path, builds: list[Path]) -> None:
+    """Hundreds of megabytes of a half-made installation do not stay for ever."""
+    abandoned = tmp_path / "components" / f".jaeger-v1.76.0-{os.uname().machine}.abandoned"
+    abandoned.mkdir(parents=True)
+
+    install.Installer(tmp_path, Progress(io.StringIO())).provide(JAEGER)
+
+    assert not abandoned.exists()
+
+
 def test_a_damaged_installation_is_made_again(tmp_path: Path, builds: list[Path]) -> None:
     """A manifest that cannot be read, or names a program that is gone, is no installation."""
     component = install.Installer(tmp_path, Progress(io.StringIO())).provide(JAEGER)

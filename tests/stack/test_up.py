@@ -106,7 +106,7 @@ def test_it_runs_without_any_component(up: Up) -> None:
 
     processes = status["processes"]
     assert isinstance(processes, list)
-    assert [process["name"] for process in processes] == ["shop-1", "payments", "worker-1"]
+    assert [process["name"] for process in processes] == ["shop-1", "payments", "worker-1", "supervisor"]
     assert status["healthy"] is True
     assert status["shop_url"] == processes[0]["url"]
     assert sorted(status["missing"]) == ["haproxy", "jaeger", "prometheus", "redis"]  # type: ignore[call-overload] # JSON
@@ -215,7 +215,7 @@ def test_scale_requests_stand_in_line(up: Up) -> None:
         answers = list(threads.map(lambda count: up.ask("scale", service="worker", replicas=count), (3, 1, 2, 3)))
 
     assert sorted(str(answer["replicas"]) for answer in answers) == ["1", "2", "3", "3"]
-    assert len(up.pids()) == 2 + int(str(up.ask("status")["replicas"]["worker"]))  # type: ignore[index] # JSON
+    assert len(up.pids()) == 3 + int(str(up.ask("status")["replicas"]["worker"]))  # type: ignore[index] # JSON
 
 
 def test_the_socket_answers_nonsense_with_a_sentence(up: Up) -> None:
