@@ -191,12 +191,16 @@ class Plan:
             "OTEL_RESOURCE_ATTRIBUTES": f"{names.RESOURCE_SERVICE_INSTANCE_ID}={instance}",
             "SHOP_DATABASE_URL": f"sqlite+aiosqlite:///{self.state.data / 'shop.db'}",
             "SHOP_PAYMENTS_URL": self.url("payments"),
-            "SHOP_TRUSTED_PROXY": HOST,
             "SHOP_FAULTS_TOKEN_FILE": str(self.state.faults_token),
             **self._shared_stores(),
         }
+        if self.has(HAPROXY.name):
+            environment["SHOP_TRUSTED_PROXY"] = HOST
         if self.has(JAEGER.name):
             environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.url("jaeger_otlp_http")
+        else:
+            # The default would be whatever listens on port 4318 of this machine.
+            environment["OTEL_TRACES_EXPORTER"] = "none"
         return environment
 
     def _shared_stores(self) -> dict[str, str]:

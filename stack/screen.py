@@ -52,11 +52,12 @@ def render(status: StackStatus, *, example_trace: str, style: Style) -> str:
             ]
     lines += [
         _entry("send a spike", "make spike" if _is_default(status) else f"{run} spike"),
-        _entry("scale by hand", f"{run} scale shop 4"),
+        _entry("scale by hand", f"{run} scale {'worker 2' if 'haproxy' in status.missing else 'shop 4'}"),
         _entry("what runs now", f"{run} status"),
         _entry("stop", "Ctrl-C here, or `make stop`" if _is_default(status) else f"Ctrl-C here, or {run} stop"),
     ]
-    lines += [f"\n  {style.error('Missing')}: {sentence}" for sentence in status.missing.values()]
+    if status.missing:
+        lines += ["", f"  {style.error('Missing')}", *(f"    {sentence}" for sentence in status.missing.values())]
     return "\n".join([*lines, ""])
 
 

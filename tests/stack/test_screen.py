@@ -92,5 +92,6 @@ DEMO = """\
     what runs now    .venv/bin/python -m stack --state-dir /demo status
     stop             Ctrl-C here, or .venv/bin/python -m stack --state-dir /demo stop
 
-  Missing: Go is not installed. Without Jaeger, no traces.
+  Missing
+    Go is not installed. Without Jaeger, no traces.
 """.splitlines()
