@@ -135,6 +135,8 @@ class CollectorConnection:
         self._socket = _DeadlineSocket(raw)
         self._http = http.client.HTTPConnection(self._host, self._port)
         self._http.default_port = 443 if self._is_tls else 80
+        # What it would open by itself has no deadline.
+        self._http.auto_open = 0
         self._http.sock = cast("socket.socket", self._socket)
         return self._http, self._socket
 

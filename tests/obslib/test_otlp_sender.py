@@ -135,11 +135,16 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def wait_for_sleep(processor: OtlpSpanProcessor) -> None:
+    """Wait until the sender has heard every ring so far: only a new one wakes it."""
+    eventually(processor._queue._bell.locked)
+
+
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_starts_before_start(make: Make, collector: Collector, told: Told) -> None:
-    """Spans that end before `start` wait without thread or connection, and are sent after it."""
+    """Spans that end before `start` wait without thread or connection; the thread then keeps no interpreter alive."""
     before = senders()
     processor = make()
     end(processor, "a", "b")
@@ -150,7 +155,7 @@ def test_nothing_starts_before_start(make: Make, collector: Collector, told: Tol
     processor.start()
     processor.start()
 
-    assert len(senders() - before) == 1
+    assert [thread.daemon for thread in senders() - before] == [True]
     assert processor.force_flush(10_000)
     assert (collector.names(), told.exported, told.dropped) == (["a", "b"], 2, {})
 
@@ -159,8 +164,11 @@ def test_a_full_batch_is_sent_at_once(make: Make, collector: Collector) -> None:
     """As soon as a batch is full it is sent, however long the interval; what does not fill one waits."""
     processor = make(batch_max_spans=4)
     processor.start()
+    end(processor, "a")
+    wait_for_sleep(processor)
+    assert len(processor._queue.spans) == 1
 
-    end(processor, *"abcdefghi")
+    end(processor, *"bcdefghi")
     collector.wait(2)
 
     assert collector.sizes() == [4, 4]
@@ -172,6 +180,7 @@ def test_large_spans_are_sent_before_they_fill_the_queue(make: Make, collector: 
     processor.start()
 
     for _ in range(2):
+        wait_for_sleep(processor)
         processor.on_end(span(attributes={"a": "x" * 1000}))
     collector.wait(1)
 
@@ -342,9 +351,10 @@ LONG_AGO = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
 @pytest.mark.parametrize("code", [429, 502, 503, 504])
 @pytest.mark.parametrize("retry_after", ["0", LONG_AGO])
 def test_retryable_answers_are_tried_again_when_asked(
-    make: Make, collector: Collector, told: Told, code: int, retry_after: str
+    make: Make, collector: Collector, told: Told, monkeypatch: pytest.MonkeyPatch, code: int, retry_after: str
 ) -> None:
     """A batch that a busy collector sent away comes again when `Retry-After`, seconds or a date, says so."""
+    monkeypatch.setattr(_otlp, "_FIRST_PAUSE_SECONDS", NEVER_SECONDS)
     collector.script.append(status(code, {"retry-after": retry_after}))
     processor = make()
     processor.start()
@@ -441,6 +451,18 @@ def test_partial_success_is_counted(make: Make, collector: Collector, told: Told
     assert told.errors == [f"The collector rejected {rejected} spans: no name: ü"]
 
 
+def test_partial_success_may_have_neighbours(make: Make, collector: Collector, told: Told) -> None:
+    """Fields that a later version of the protocol adds, of whatever type, do not hide the rejected spans."""
+    fixed64, fixed32, text = b"\x11" + b"\xff" * 8, b"\x1d" + b"\xff" * 4, b"\x22\x01x"
+    collector.script.append(status(200, body=fixed64 + fixed32 + text + b"\x0a\x04\x08\x01\x18\x05"))
+    processor = make()
+    processor.start()
+    end(processor, "a", "b")
+
+    assert processor.force_flush(10_000)
+    assert (told.exported, told.dropped) == (1, {names.DROPPED_REJECTED: 1})
+
+
 def test_a_warning_within_a_success_is_reported(make: Make, collector: Collector, told: Told) -> None:
     """A collector that takes everything may still have something to say."""
     collector.script.append(partial_success(0, "use gzip"))
@@ -458,6 +480,7 @@ def test_a_warning_within_a_success_is_reported(make: Make, collector: Collector
     [
         b"{}",
         b"\x0a\x20",  # ends within a field
+        b"\x0a\x20\x08\x01",
         b"\x0a\xff",  # ends within a length
         b"\x0a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # -1 spans
         b"\x11\x01\x02\x03\x04\x05\x06\x07\x08\x15\x01\x02\x03\x04\x0a\x02\x18\x07",  # fields from the future
@@ -516,6 +539,15 @@ def test_a_span_that_cannot_be_encoded_is_counted(make: Make, collector: Collect
     assert told.errors[0].startswith("A span could not be encoded: AttributeError")
 
 
+def test_a_full_queue_costs_no_encoding(make: Make, told: Told) -> None:
+    """Where there is no room a span is not looked at: a dead collector must not cost what a living one does."""
+    processor = make(queue_max_spans=1, batch_max_spans=1)
+    end(processor, "a")
+    processor.on_end(span(None))  # type: ignore[arg-type]  # encoding it would be counted otherwise
+
+    assert told.dropped == {names.DROPPED_QUEUE_FULL: 1}
+
+
 def test_a_span_may_end_while_the_same_thread_queues_another(make: Make, collector: Collector) -> None:
     """A finalizer that ends a span while its thread holds the queue does not wait for itself."""
     processor = make()
@@ -570,6 +602,77 @@ def test_a_batch_ends_with_its_timeout(make: Make, collector: Collector, told: T
     assert (told.dropped, told.errors) == ({names.DROPPED_EXPORT_FAILED: 1}, ["TimeoutError: timed out"])
 
 
+def _silent_server() -> socket.socket:
+    """Accepts connections by its backlog, and never says a word."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def test_a_handshake_ends_with_the_timeout(make: Make, told: Told) -> None:
+    """TLS with a server that does not speak it ends when the batch's time is over."""
+    with _silent_server() as server:
+        processor = make(endpoint=f"https://127.0.0.1:{server.getsockname()[1]}/", timeout_seconds=0.3)
+        processor.start()
+        end(processor, "a")
+
+        assert processor.force_flush(10_000)
+    assert told.dropped == {names.DROPPED_EXPORT_FAILED: 1}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [
+        ("http://collector", ("collector", 80)),
+        ("https://collector/v1/traces", ("collector", 443)),
+        ("https://[::1]:4318/v1/traces", ("::1", 4318)),
+    ],
+)
+def test_endpoints_have_the_ports_of_their_schemes(
+    make: Make, told: Told, monkeypatch: pytest.MonkeyPatch, endpoint: str, address: tuple[str, int]
+) -> None:
+    """Without a port in the endpoint the connection goes to 80 or, with TLS, to 443."""
+    addresses = []
+
+    def create_connection(address: tuple[str, int], _timeout_seconds: float) -> socket.socket:
+        addresses.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", create_connection)
+    processor = make(endpoint=endpoint, timeout_seconds=0.1)
+    processor.start()
+    end(processor, "a")
+
+    assert processor.force_flush(10_000)
+    assert addresses == [address]
+
+
+def test_a_batch_that_is_read_too_slowly_ends_with_its_timeout(make: Make, told: Told) -> None:
+    """A collector that reads a little at a time, always in time, ends with the batch's deadline, too."""
+    done = threading.Event()
+
+    def read_slowly() -> None:
+        with server.accept()[0] as connection:
+            while not done.wait(0.05):
+                connection.recv(65_536)
+
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        reader = threading.Thread(target=read_slowly)
+        reader.start()
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        processor = make(endpoint=endpoint, timeout_seconds=0.5, queue_max_bytes=100_000_000)
+        processor.on_end(span(attributes={"a": "x" * 40_000_000}))
+        processor.start()
+        began = time.monotonic()
+
+        assert processor.force_flush(20_000)
+        assert time.monotonic() - began < 5
+        done.set()
+        reader.join()
+    assert told.dropped == {names.DROPPED_EXPORT_FAILED: 1}
+
+
 def test_an_answer_that_comes_too_late_begins_nothing(make: Make, collector: Collector, told: Told) -> None:
     """A deadline that has passed already ends an attempt before it begins."""
     connection = _otlp_http.CollectorConnection(OtlpConfig(endpoint=collector.url))
@@ -601,9 +704,12 @@ def test_close_sends_what_is_queued_without_start(make: Make, collector: Collect
 
 
 @pytest.mark.usefixtures("soon")
-def test_close_tries_again_within_its_deadline(make: Make, collector: Collector, told: Told) -> None:
+@pytest.mark.parametrize("headers", [{}, {"retry-after": LONG_AGO}])
+def test_close_tries_again_within_its_deadline(
+    make: Make, collector: Collector, told: Told, headers: dict[str, str]
+) -> None:
     """A collector that is busy for a moment when the process ends gets the spans nevertheless."""
-    collector.script.append(status(503))
+    collector.script.append(status(503, headers))
     processor = make()
     end(processor, "a")
 
@@ -625,11 +731,6 @@ def test_a_closed_processor_can_be_started_again(make: Make, collector: Collecto
     assert collector.names() == ["a", "b"]
 
 
-def _silent_server() -> socket.socket:
-    """Accepts connections by its backlog, and never says a word."""
-    return socket.create_server(("127.0.0.1", 0))
-
-
 @pytest.mark.parametrize("behaviour", [hang, drip])
 def test_close_honours_its_deadline(make: Make, collector: Collector, told: Told, behaviour: Any) -> None:
     """A collector that does not answer holds `close` no longer than its deadline; what came of it counts no more."""
@@ -648,6 +749,7 @@ def test_close_honours_its_deadline(make: Make, collector: Collector, told: Told
     collector.released.set()
     eventually(lambda: senders() <= before)
     assert (told.exported, told.dropped) == (0, {names.DROPPED_SHUTDOWN: 3})
+    assert collector.names() == ["a", "b"]
 
 
 def test_close_does_not_wait_for_a_handshake(make: Make, told: Told) -> None:
