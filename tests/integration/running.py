@@ -111,11 +111,13 @@ class RunningStack:
         return line
 
     def complete_trace(self, trace_id: str, services: set[str]) -> list[Span]:
-        """The spans of a trace once all these services have sent theirs."""
+        """The spans of a trace once all these services have sent theirs, and every span's parent is there, too."""
 
         def probe() -> list[Span] | None:
             spans = self.jaeger.trace(trace_id)
-            return spans if {span.service for span in spans} >= services else None
+            known = {span.span_id for span in spans} | {""}
+            has_every_parent = all(span.parent_id in known for span in spans)
+            return spans if has_every_parent and {span.service for span in spans} >= services else None
 
         return eventually(probe, f"spans of {', '.join(sorted(services))} in trace {trace_id}")
 

@@ -50,6 +50,8 @@ def test_a_replica_that_is_killed_is_started_again_and_fails_no_request(stack: R
     """`kill -9` of an idle replica: HAProxy goes to the other one, and the supervisor starts a new one."""
     pid = stack.pid("shop-1")
     os.kill(pid, signal.SIGKILL)
+    # While the kernel takes the process apart its port still accepts: who gets in then is among the killed.
+    eventually(lambda: not is_alive(pid), "the replica has ended")
 
     statuses = {
         stack.http.get(f"{stack.url}/v1/products", headers={"X-API-Key": f"killed-{number}"}).status_code
