@@ -13,7 +13,7 @@ from obslib import names
 from obslib._framework import SCOPE_RECORD, is_fastapi
 from obslib._outbound import demand_stable_conventions, has_stable_http_conventions
 from obslib._record import RequestRecord
-from obslib._traces import describe_outcome
+from obslib._span_attributes import describe_outcome, final_name
 from obslib.exceptions import ConfigurationError, MissingExtraError
 from obslib.settings import Settings
 
@@ -48,6 +48,8 @@ class ContribRecorder:
         span = record.span
         if span is not None and span.is_recording():
             # contrib has recorded an exception that nobody handled; a second event would show it twice.
+            if record.route:
+                span.update_name(final_name(record))
             describe_outcome(span, record, self._request_id_attribute, with_exception=False)
 
 

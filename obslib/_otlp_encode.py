@@ -66,27 +66,19 @@ def encode_resource(resource: Resource) -> bytes:
 def encode_span(span: ReadableSpan) -> bytes:
     """Return a `ScopeSpans.spans` field: tag, length and the `Span` message."""
     context = span.get_span_context() or INVALID_SPAN_CONTEXT
-    parent = span.parent
     kind = span.kind
     parts = [
         b"\x0a\x10",
         context.trace_id.to_bytes(16, "big"),
         b"\x12\x08",
         context.span_id.to_bytes(8, "big"),
-        _names.get(span.name) or _name(span.name),
+        encode_name(span.name),
         # Hashing a member of an Enum is a call into Python: the kind of most spans is compared instead.
         _SERVER if kind is SpanKind.SERVER else _KINDS[kind],
         _TIMES(0x39, span.start_time or 0, 0x41, span.end_time or 0),
         _attributes(b"\x4a", span.attributes),
+        encode_parent(context, span.parent),
     ]
-    if context.trace_state:
-        parts.append(_trace_state(context.trace_state))
-    if parent is None:
-        parts.append(_SPAN_FLAGS_LOCAL)
-    else:
-        parts.append(b"\x22\x08")
-        parts.append(parent.span_id.to_bytes(8, "big"))
-        parts.append(_SPAN_FLAGS_REMOTE if parent.is_remote else _SPAN_FLAGS_LOCAL)
     if span.events:
         parts.extend(map(_event, span.events))
     if span.links:
@@ -96,7 +88,34 @@ def encode_span(span: ReadableSpan) -> bytes:
     dropped = span.dropped_attributes, span.dropped_events, span.dropped_links
     if any(dropped):
         parts.extend(map(_count, (b"\x50", b"\x60", b"\x70"), dropped))
-    return _field(b"\x12", b"".join(parts))
+    return encode_span_field(b"".join(parts))
+
+
+def encode_name(name: str) -> bytes:
+    """Return the field `Span.name`."""
+    return _names.get(name) or _name(name)
+
+
+def encode_attribute(key: str, value: object) -> bytes:
+    """Return one field `Span.attributes`."""
+    # Exact classes: True and 1.0 would find what was remembered for 1.
+    if value.__class__ is str or value.__class__ is int:
+        return b"\x4a" + (_pairs.get(key, _NOTHING).get(value) or _remember(key, value))
+    return b"\x4a" + _key_value(key, value)
+
+
+def encode_parent(context: SpanContext, parent: SpanContext | None) -> bytes:
+    """Return the fields for trace state, parent and flags."""
+    state = _trace_state(context.trace_state) if context.trace_state else b""
+    if parent is None:
+        return state + _SPAN_FLAGS_LOCAL
+    flags = _SPAN_FLAGS_REMOTE if parent.is_remote else _SPAN_FLAGS_LOCAL
+    return state + b"\x22\x08" + parent.span_id.to_bytes(8, "big") + flags
+
+
+def encode_span_field(message: bytes) -> bytes:
+    """Return the field `ScopeSpans.spans`."""
+    return _field(b"\x12", message)
 
 
 def encode_batch(resource: bytes, spans: Sequence[tuple[InstrumentationScope | None, bytes]]) -> bytes:

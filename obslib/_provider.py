@@ -31,6 +31,11 @@ class Gate(Sampler):
         self._sampler = sampler
         self.is_open = True
 
+    def reopen(self, sampler: Sampler) -> None:
+        """Record again, as another sampler decides."""
+        self._sampler = sampler
+        self.is_open = True
+
     def should_sample(
         self,
         parent_context: Context | None,
@@ -92,7 +97,7 @@ def obtain_provider(settings: Settings, processor: SpanProcessor | None) -> tupl
     if settings.global_tracer_provider and isinstance(existing, TracerProvider):
         revivable = isinstance(existing, ObslibTracerProvider)
         if isinstance(existing, ObslibTracerProvider) and not existing.gate.is_open and existing.resource == resource:
-            existing.gate.is_open = True
+            existing.gate.reopen(make_sampler(settings))
         elif revivable:
             return _own_provider(settings, resource, processor), False
         if processor is not None:

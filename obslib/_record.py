@@ -7,8 +7,11 @@ from typing import Any, Final, Protocol
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
+from obslib import names
+
 #: The most values `bind` keeps for one request; further keys are left out and counted as internal errors.
 MAX_BOUND_VALUES: Final = 32
+_NO_FAILURES: Final = frozenset({"", names.ERROR_CLIENT_DISCONNECT})
 
 
 class RequestRecord:
@@ -32,6 +35,7 @@ class RequestRecord:
         "mount_route",
         "mount_template",
         "otel_context",
+        "query",
         "request_body_bytes",
         "request_id",
         "response_body_bytes",
@@ -59,6 +63,8 @@ class RequestRecord:
         self.client_address = ""
         self.user_agent = ""
         self.request_id = ""
+        #: The query string, secrets replaced; filled by the traces recorder.
+        self.query = ""
         #: Nanoseconds on the monotonic clock, and since 1970-01-01 UTC.
         self.start_clock_ns = start_clock_ns
         self.start_unix_ns = start_unix_ns
@@ -89,6 +95,11 @@ class RequestRecord:
         self.mount_template = ""
         self.mount_route: object = None
         self.mount_context: object = None
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it is the service that failed: a client that leaves is none of its failures."""
+        return self.error_type not in _NO_FAILURES
 
 
 class Recorder(Protocol):

@@ -8,6 +8,7 @@ from opentelemetry import trace
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
+from obslib import names
 from obslib._contrib import ContribRecorder
 from obslib._errors import ErrorReporter
 from obslib._exposition import Exposition
@@ -18,6 +19,7 @@ from obslib._logs import LogPipeline
 from obslib._metrics import MetricsRecorder, SelfTelemetry, describe_process
 from obslib._middleware import Lifetime, ObservedLayer
 from obslib._record import Recorder
+from obslib._span_factory import make_factory
 from obslib._traces import TracesRecorder, make_propagator
 from obslib._version import __version__
 from obslib.settings import Settings
@@ -106,9 +108,14 @@ class Telemetry:
         if self.settings.engine == "contrib":
             self.contrib_recorder = ContribRecorder(self.settings)
             return self.contrib_recorder
+        settings = self.settings
+        tracer = provider.get_tracer("obslib", __version__)
+        request_id_attribute = f"{names.ATTR_RESPONSE_HEADER_PREFIX}{settings.request_id_header.lower()}"
         return TracesRecorder(
-            provider.get_tracer("obslib", __version__),
-            make_propagator(self.settings.propagators),
-            self.settings,
-            Redactor(self.settings.redacted_keys).is_secret,
+            tracer,
+            make_factory(provider, tracer, settings, request_id_attribute),
+            make_propagator(settings.propagators),
+            settings,
+            Redactor(settings.redacted_keys).is_secret,
+            request_id_attribute,
         )

@@ -182,4 +182,6 @@ def _validate(settings: Settings) -> None:
 
 def _demand(valid: bool, settings: Settings, name: str, expected: str) -> None:
     if not valid:
-        raise ConfigurationError(f"Settings.{name} must be {expected}, not {getattr(settings, name)!r}.")
+        raise ConfigurationError(
+            f"Settings.{name} (OBSLIB_{name.upper()}) must be {expected}, not {getattr(settings, name)!r}."
+        )

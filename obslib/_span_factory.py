@@ -1,0 +1,210 @@
+"""Makes and ends ordinary server spans without the SDK's machinery, as long as nobody but obslib wants them."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, SynchronousMultiSpanProcessor, Tracer, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
+
+from obslib._otlp import OtlpSpanProcessor
+from obslib._otlp_encode import encode_span
+from obslib._provider import ObslibTracerProvider
+from obslib._record import RequestRecord
+from obslib._server_span import ServerSpan, bind
+from obslib._server_span_encode import ServerSpanEncoder
+from obslib._span_attributes import describe_outcome, final_name, initial_name, start_attributes
+from obslib.settings import Settings
+
+#: The most attributes a server span has by itself; a lower limit is the SDK's to apply.
+_OWN_ATTRIBUTES: Final = 20
+_RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
+_FLAGS: Final = tuple(TraceFlags(number) for number in range(4))
+
+Decision = Callable[[SpanContext | None, int], bool]
+
+
+class SpanFactory:
+    """
+    Makes the spans of one tracer.
+
+    Args:
+        processor: Takes the encoded spans; None where nothing is sent.
+    """
+
+    def __init__(
+        self,
+        provider: ObslibTracerProvider,
+        tracer: Tracer,
+        processor: OtlpSpanProcessor | None,
+        settings: Settings,
+        request_id_attribute: str,
+    ) -> None:
+        self._gate = provider.gate
+        self._processors: Any = tracer.span_processor
+        self._expected = _processors_of(provider)
+        self._processor = processor
+        self._ids = provider.id_generator
+        self._decide = make_decision(settings)
+        self._span_class = bind(tracer, start_attributes)
+        self._scope = tracer._instrumentation_scope  # noqa: SLF001 -- checked against a stock span
+        self._encoder = ServerSpanEncoder(request_id_attribute)
+        random_ids = getattr(self._ids, "is_trace_id_random", None)
+        self._root_flags = _RANDOM if random_ids is not None and random_ids() else 0
+
+    @property
+    def is_in_charge(self) -> bool:
+        """Whether spans are recorded at all, and no processor has been added by somebody else."""
+        return self._gate.is_open and self._processors._span_processors is self._expected  # noqa: SLF001 -- replaced when added to
+
+    def start(self, name: str, record: RequestRecord, parent: SpanContext | None) -> trace.Span:
+        """Start a server span, or a span without a record if the trace is not sampled."""
+        if parent is None:
+            trace_id, flags = self._ids.generate_trace_id(), self._root_flags
+            trace_state = None
+        else:
+            trace_id, flags = parent.trace_id, parent.trace_flags & _RANDOM
+            trace_state = parent.trace_state
+        sampled = self._decide(parent, trace_id)
+        context = SpanContext(trace_id, self._ids.generate_span_id(), False, _FLAGS[flags | sampled], trace_state)
+        return self._span_class(name, context, parent, record) if sampled else NonRecordingSpan(context)
+
+    def end(self, span: ServerSpan, record: RequestRecord, name: str, end_unix_ns: int) -> bool:
+        """Encode, send and end a span that nobody has touched; tell whether that was so."""
+        if not span.is_untouched or span.name != initial_name(record) or not self.is_in_charge:
+            return False
+        if self._processor is not None:
+            encoded = self._encoder.encode(record, name, span.get_span_context(), span.parent, end_unix_ns)
+            self._processor.enqueue(self._scope, encoded)
+        span.close(end_unix_ns)
+        return True
+
+
+def make_factory(
+    provider: trace.TracerProvider, tracer: trace.Tracer, settings: Settings, request_id_attribute: str
+) -> SpanFactory | None:
+    """
+    Return the factory for a provider's spans; None where the SDK has to make them.
+
+    That is: the provider, a processor or the limits are somebody else's, or this version of the SDK is not one whose
+    spans ours are equal to, which is tried on two spans here and now.
+    """
+    if not isinstance(provider, ObslibTracerProvider) or not isinstance(tracer, Tracer):
+        return None
+    processors = _processors_of(provider)
+    if processors is None or not all(isinstance(processor, OtlpSpanProcessor) for processor in processors):
+        return None
+    if len(processors) > 1 or not _spans_are_equal(settings, request_id_attribute):
+        return None
+    limits = tracer._span_limits  # noqa: SLF001 -- what OTEL_SPAN_* variables say
+    if limits.max_span_attributes is not None and limits.max_span_attributes < _OWN_ATTRIBUTES:
+        return None
+    if limits.max_span_attribute_length is not None:
+        return None
+    processor = processors[0] if processors else None
+    return SpanFactory(provider, tracer, processor, settings, request_id_attribute)
+
+
+def make_decision(settings: Settings) -> Decision:
+    """Return what `make_sampler`'s sampler decides, without its results' weight."""
+    root: Decision
+    if settings.traces_sampler.endswith("traceidratio"):
+        # https://opentelemetry.io/docs/specs/otel/trace/sdk/#traceidratiobased, as the SDK's own sampler has it
+        bound = round(settings.traces_sampler_ratio * (1 << 64))
+
+        def root(_parent: SpanContext | None, trace_id: int) -> bool:
+            return trace_id & 0xFFFF_FFFF_FFFF_FFFF < bound
+    else:
+        always = not settings.traces_sampler.endswith("always_off")
+
+        def root(_parent: SpanContext | None, _trace_id: int) -> bool:
+            return always
+
+    if not settings.traces_sampler.startswith("parentbased_"):
+        return root
+    decide_root = root
+
+    def decide(parent: SpanContext | None, trace_id: int) -> bool:
+        return decide_root(None, trace_id) if parent is None else parent.trace_flags.sampled
+
+    return decide
+
+
+def _processors_of(provider: TracerProvider) -> Any:
+    multi = provider._active_span_processor  # noqa: SLF001 -- there is no public way to see who listens
+    return multi._span_processors if isinstance(multi, SynchronousMultiSpanProcessor) else None  # noqa: SLF001 -- likewise
+
+
+# --- the check at set-up ---------------------------------------------------------------------------------------------
+
+
+class _Keep(SpanProcessor):
+    """Keeps the span that ended last."""
+
+    span: ReadableSpan | None = None
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.span = span
+
+
+def _spans_are_equal(settings: Settings, request_id_attribute: str) -> bool:
+    """Make a stock span and one of ours, untouched and touched, and compare what is sent of them."""
+    try:
+        keep = _Keep()
+        provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+        provider.add_span_processor(keep)
+        tracer = provider.get_tracer("obslib", settings.service_version or "0")
+        span_class = bind(tracer, start_attributes)  # type: ignore[arg-type]  # the SDK's provider makes the SDK's tracers
+        for touch in (_leave_alone, _touch):
+            record = _example()
+            stock = tracer.start_span(
+                initial_name(record), None, SpanKind.SERVER, start_attributes(record), None, record.start_unix_ns
+            )
+            ours = span_class(initial_name(record), stock.get_span_context(), None, record)
+            sent = []
+            for span in (stock, ours):
+                touch(span)
+                span.update_name(final_name(record))
+                describe_outcome(span, record, request_id_attribute)
+                span.end(record.start_unix_ns + 5)
+                sent.append(encode_span(keep.span))  # type: ignore[arg-type]  # ended spans are kept
+                keep.span = None
+            if sent[0] != sent[1]:
+                return False
+        encoder = ServerSpanEncoder(request_id_attribute)
+        record = _example()
+        context = stock.get_span_context()
+        untouched = span_class(initial_name(record), context, None, record)
+        expected = span_class(initial_name(record), context, None, record)
+        describe_outcome(expected, record, request_id_attribute)
+        expected.update_name(final_name(record))
+        expected.end(record.start_unix_ns + 5)
+        encoded = encoder.encode(record, final_name(record), context, None, record.start_unix_ns + 5)
+        return untouched.is_untouched and encoded == encode_span(keep.span)  # type: ignore[arg-type]  # likewise
+    except Exception:  # noqa: BLE001 -- whatever another SDK does differently: then its own spans are used
+        return False
+
+
+def _leave_alone(_span: trace.Span) -> None:
+    return
+
+
+def _touch(span: trace.Span) -> None:
+    span.set_attribute("a", 1)
+    span.set_attributes({"b": ("x",), "c": True})
+    span.add_event("e", {"d": 1.5}, timestamp=3)
+    span.add_link(SpanContext(1, 2, is_remote=True))
+    span.set_status(StatusCode.ERROR, "why")
+    span.update_name("renamed")
+
+
+def _example() -> RequestRecord:
+    scope: dict[str, Any] = {"type": "http", "path": "/a/1", "http_version": "1.1", "method": "GET"}
+    record = RequestRecord(scope, "GET", 0, 1)
+    record.headers = {b"host": b"example.org:8080"}
+    record.client_address, record.user_agent, record.query = "192.0.2.1", "check", "q=1"
+    record.request_id, record.route, record.status_code = "id-1", "/a/{b}", 503
+    record.error_type = "503"
+    record.response_body_bytes = 300
+    return record
