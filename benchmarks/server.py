@@ -1,0 +1,16 @@
+"""What uvicorn runs in a server process: the application, instrumented as `BENCH_VARIANT` says."""
+
+import os
+
+from fastapi import FastAPI
+
+from benchmarks import application, variants
+
+
+def create() -> FastAPI:
+    """Return the application of this process' environment."""
+    variant = variants.BY_NAME[os.environ["BENCH_VARIANT"]]
+    variant.prepare()
+    app = application.build(int(os.environ["BENCH_ROUTES"]))
+    variant.instrument(app)
+    return app

@@ -1,0 +1,173 @@
+"""Where the bench takes place: a temporary directory, a collector, load generators and the servers of a round."""
+
+import json
+import sys
+import tempfile
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from benchmarks import application
+from benchmarks.children import LOAD_CPU, SERVER_CPU, Child, Children
+from benchmarks.load import Generators, Load
+from benchmarks.tools import Tools
+from benchmarks.variants import Variant
+
+_WARM_UP_SECONDS: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """
+    One thing to measure.
+
+    Args:
+        label: Unique in a round.
+        variant: What runs.
+        routes: How many routes the application has.
+        workers: How many worker processes serve it.
+        endpoint: The collector's URL; None for the bench's own, healthy one.
+        environment: What its server finds beside the variant's own variables.
+    """
+
+    label: str
+    variant: Variant
+    routes: int = application.ROUTES
+    workers: int = 1
+    endpoint: str | None = None
+    environment: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What one case did in one round."""
+
+    label: str
+    round: int
+    cpu_seconds_per_request: float
+    resident_bytes: int
+    load: Load
+
+    def as_json(self) -> dict[str, object]:
+        """Flat, for the raw results."""
+        fields = asdict(self)
+        return {**fields, **fields.pop("load")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A case that runs."""
+
+    case: Case
+    child: Child
+
+    @property
+    def url(self) -> str:
+        """What the load asks for."""
+        return self.child.url + application.PATH
+
+
+class Site:
+    """
+    Starts servers and puts load on them.
+
+    Args:
+        children: Owns every process.
+        generators: Make the load.
+        collector: Takes the spans.
+    """
+
+    def __init__(self, children: Children, generators: Generators, collector: Child) -> None:
+        self._children = children
+        self._generators = generators
+        self.collector = collector
+
+    @contextmanager
+    def serving(self, cases: Sequence[Case]) -> Iterator[list[Server]]:
+        """Run a fresh, warm server for each case, for the time of a block."""
+        servers = [Server(case=case, child=self._start(case)) for case in cases]
+        try:
+            for server in servers:
+                server.child.wait_until_ready(application.PATH)
+            with ThreadPoolExecutor(len(servers)) as pool:
+                for done in [
+                    pool.submit(self._generators.closed_loop, server.url, _WARM_UP_SECONDS, 2) for server in servers
+                ]:
+                    done.result()
+            yield servers
+        finally:
+            for server in servers:
+                self._children.stop(server.child)
+
+    def closed_loop(self, server: Server, round_: int, seconds: int) -> Sample:
+        """Measure a server at its limit."""
+        before = server.child.cpu_seconds()
+        load = self._generators.closed_loop(server.url, seconds)
+        return self._sample(server, round_, load, before)
+
+    def open_loop(self, server: Server, round_: int, seconds: int, rate: int) -> Sample:
+        """Measure a server at a fixed rate."""
+        before = server.child.cpu_seconds()
+        load = self._generators.open_loop(server.url, seconds, rate)
+        return self._sample(server, round_, load, before)
+
+    def spans(self, service: str) -> int:
+        """How many spans of a service have arrived."""
+        counts: dict[str, int] = json.loads(self.collector.get("/counts"))
+        return counts.get(service, 0)
+
+    def start_collector(self, behaviour: str) -> Child:
+        """Start a further collector."""
+        return start_collector(self._children, behaviour)
+
+    def free_port(self) -> int:
+        """A port on which nobody listens."""
+        return self._children.free_port()
+
+    def stop(self, child: Child) -> None:
+        """Stop what `start_collector` started."""
+        self._children.stop(child)
+
+    def _sample(self, server: Server, round_: int, load: Load, cpu_seconds_before: float) -> Sample:
+        return Sample(
+            label=server.case.label,
+            round=round_,
+            cpu_seconds_per_request=(server.child.cpu_seconds() - cpu_seconds_before) / load.requests,
+            resident_bytes=server.child.resident_bytes(),
+            load=load,
+        )
+
+    def _start(self, case: Case) -> Child:
+        port = self._children.free_port()
+        command = [sys.executable, "-m", "uvicorn", "benchmarks.server:create", "--factory", "--port", str(port)]
+        command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--workers", str(case.workers)]
+        environment = {
+            "BENCH_VARIANT": case.variant.name,
+            "BENCH_ROUTES": str(case.routes),
+            "OTEL_SERVICE_NAME": case.variant.name,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.collector.url if case.endpoint is None else case.endpoint,
+            **case.variant.environment,
+            **(case.environment or {}),
+        }
+        return self._children.start(case.label, command, port, SERVER_CPU, environment)
+
+
+@contextmanager
+def open_site(tools: Tools) -> Iterator[Site]:
+    """Set up a site for the time of a block; afterwards nothing of it is left."""
+    with tempfile.TemporaryDirectory(prefix="obslib-bench-") as directory, Children(Path(directory)) as children:
+        collector = start_collector(children, "healthy")
+        yield Site(children, Generators(tools, Path(directory)), collector)
+
+
+def start_collector(children: Children, behaviour: str) -> Child:
+    """Start a collector and wait until it answers."""
+    port = children.free_port()
+    command = [sys.executable, "-m", "benchmarks.collector", "--port", str(port), "--behaviour", behaviour]
+    collector = children.start(f"collector-{behaviour}", command, port, LOAD_CPU, {})
+    collector.wait_until_ready("/counts")
+    return collector
