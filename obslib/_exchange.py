@@ -31,7 +31,7 @@ class Desk:
 class Exchange:
     """One request and its response, as they pass the layer."""
 
-    __slots__ = ("_desk", "_finished", "_receive", "_record", "_send", "_trailers")
+    __slots__ = ("_desk", "_receive", "_record", "_send", "_trailers", "is_finished")
 
     def __init__(self, desk: Desk, record: RequestRecord, receive: Receive, send: Send) -> None:
         self._desk = desk
@@ -39,47 +39,43 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._trailers = False
-        self._finished = False
+        self.is_finished = False
 
     async def receive(self) -> Message:
         """Pass on what the client sends, counting its bytes."""
         message = await self._receive()
         if message["type"] == "http.request":
             self._record.request_body_bytes += len(message.get("body", b""))
-        elif message["type"] == "http.disconnect" and not self._finished:
+        elif message["type"] == "http.disconnect" and not self.is_finished:
             self._record.client_disconnected = True
         return message
 
     async def send(self, message: Message) -> None:
         """Pass on what the application sends; the last byte ends the record."""
         kind = message["type"]
+        is_last = False
         if kind == "http.response.body":
             self._record.response_body_bytes += len(message.get("body", b""))
-            await self._pass_on(message)
-            if not message.get("more_body", False) and not self._trailers:
-                self._finish()
+            is_last = not message.get("more_body", False) and not self._trailers
         elif kind == "http.response.start":
             self._record.status_code = message["status"]
             self._trailers = message.get("trailers", False)
-            await self._pass_on(self._with_request_id(message))
+            message = self._with_request_id(message)
+        elif kind == "http.response.trailers":
+            is_last = not message.get("more_trailers", False)
         else:
-            await self._pass_on(message)
-            last_trailers = kind == "http.response.trailers" and not message.get("more_trailers", False)
-            if last_trailers or kind == "http.response.pathsend":
-                self._finish()
-
-    async def _pass_on(self, message: Message) -> None:
+            is_last = kind == "http.response.pathsend"
         try:
             await self._send(message)
         except OSError:
             # The ASGI specification: sending to a client that has gone may raise one.
             self._record.client_disconnected = True
             raise
+        if is_last:
+            self._finish()
 
     def end(self) -> None:
-        """The application has returned: if it owed more of the response, that is what there is to say."""
-        if self._finished:
-            return
+        """The application has returned before its response was complete: that is what there is to say."""
         record = self._record
         if not record.client_disconnected:
             if record.status_code:
@@ -90,7 +86,7 @@ class Exchange:
 
     def break_off(self, error: BaseException) -> None:
         """The application has raised."""
-        if self._finished:
+        if self.is_finished:
             return
         record = self._record
         if isinstance(error, Exception):
@@ -104,9 +100,9 @@ class Exchange:
 
     def _finish(self) -> None:
         """Complete the record and tell the recorders."""
-        if self._finished:
+        if self.is_finished:
             return
-        self._finished = True
+        self.is_finished = True
         record = self._record
         desk = self._desk
         record.duration_ns = desk.clock_ns() - record.start_clock_ns
@@ -128,8 +124,8 @@ class Exchange:
         """Return the message with our request id, unless the application has set one."""
         name = self._desk.request_id_header
         headers = message.get("headers") or ()
-        for present, _ in headers:
-            if present == name or present.lower() == name:
+        for present, _ in headers:  # in lower case, as the ASGI specification demands
+            if present == name:
                 return message
         return {**message, "headers": [*headers, (name, self._record.request_id.encode("latin-1"))]}
 

@@ -11,7 +11,8 @@ What each version leaves in the scope after routing was tried on FastAPI 0.115 t
 
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Host, Mount, Route
@@ -36,24 +37,24 @@ _NATIVE_PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provide
 # --- the way in ------------------------------------------------------------------------------------------------------
 
 
-def wrap_app(app: Starlette, make_layer: Callable[[ASGIApp], ASGIApp]) -> Callable[[], None]:
+class Layer(Protocol):
+    """What goes around an application."""
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+
+
+def wrap_app(app: Starlette, make_layer: Callable[[ASGIApp], Layer]) -> Callable[[], None]:
     """
     Put a layer around everything the application does, its server-error handling included; return the undo.
 
     A middleware cannot be that layer (one added later is outside of it, and FastAPI's own telemetry is outside of all
-    of them), so the application gets a subclass of its class that overrides `__call__` and nothing else.
+    of them), so the application gets a subclass of its class that overrides `__call__` and nothing else: by the layer's
+    bound method, so that no call lies in between.
     """
     original = type(app)
-
-    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
-        await original.__call__(app, scope, receive, send)
-
-    layer = make_layer(inner)
-
-    async def call(_self: Starlette, scope: Scope, receive: Receive, send: Send) -> None:
-        await layer(scope, receive, send)
-
-    instrumented = type(original.__name__, (original,), {"__call__": call, "__module__": original.__module__})
+    layer = make_layer(partial(original.__call__, app))
+    instrumented = type(original.__name__, (original,), {"__call__": layer.serve, "__module__": original.__module__})
     instrumented.__qualname__ = original.__qualname__
     app.__class__ = instrumented
 
@@ -165,11 +166,17 @@ def mount_template(mount: Mount) -> str:
 def route_template(record: RequestRecord) -> str:
     """Return the template of the route that matched, mounts included; `""` if none did."""
     scope = record.scope
+    mount_template = record.mount_template
+    if not mount_template and record.mount_route is None:  # the ordinary request, short
+        context = _effective_context(scope)
+        template = getattr(scope.get("route") if context is None else context, "path_format", None)
+        if template and scope.get("route").__class__ is not Mount:
+            return str(template)
     leaf = _leaf_template(record, scope)
     if leaf is not None:
-        return record.mount_template + leaf
-    if record.mount_template or record.mount_route is not None:
-        return f"{record.mount_template}/{{path}}"
+        return mount_template + leaf
+    if mount_template or record.mount_route is not None:
+        return f"{mount_template}/{{path}}"
     return ""
 
 

@@ -20,7 +20,6 @@ _MAX_CONTAINERS: Final = 1000
 _CUT: Final = "…"
 _MAX_CACHED_KEYS: Final = 4096
 REDACTED: Final = "[REDACTED]"
-_NANOSECONDS: Final = 1_000_000_000
 
 
 class Redactor:
@@ -100,11 +99,13 @@ class Clock:
 
     def format(self, unix_ns: int) -> str:
         """Return e.g. `2026-11-22T09:30:00.000123Z`."""
-        second, rest = divmod(unix_ns, _NANOSECONDS)
+        microseconds = unix_ns // 1000
+        second = microseconds // 1_000_000
         if second != self._second:
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
             self._second = second
-        return f"{self._text}{rest // 1000:06d}Z"
+        # A format with leading zeros costs three times as much.
+        return f"{self._text}{str(1_000_000 + microseconds % 1_000_000)[1:]}Z"
 
 
 def exception_values(exception: BaseException) -> dict[str, str]:

@@ -11,6 +11,7 @@ from opentelemetry import trace
 from structlog.typing import EventDict
 
 from obslib import names
+from obslib._access_line import AccessLine, record_failed
 from obslib._log_render import Clock, ConsoleRenderer, Redactor, exception_values, render_json
 from obslib._record import RequestRecord, current_record
 from obslib._sink import LineSink
@@ -43,7 +44,9 @@ class LogPipeline:
         self._now_unix_ns = now_unix_ns
         self._clock = Clock()
         self._redactor = Redactor(settings.redacted_keys)
-        self._render = ConsoleRenderer() if _for_people(settings) else render_json
+        self._writes_json = not _for_people(settings)
+        self._render = render_json if self._writes_json else ConsoleRenderer()
+        self._access_line = AccessLine(settings.service_name)
 
     def started(self, record: RequestRecord) -> None:
         """Make the lines logged while this request is served come out here."""
@@ -53,29 +56,12 @@ class LogPipeline:
         """Write the access line."""
         if not self._access_log:
             return
-        status = record.status_code
-        failed = status >= 500 or record.error_type == names.ERROR_INCOMPLETE_RESPONSE
-        values: dict[str, Any] = {
-            names.LOG_TIMESTAMP: self._clock.format(record.start_unix_ns + record.duration_ns),
-            names.LOG_LEVEL: "error" if failed else "info",
-            names.LOG_EVENT: names.ACCESS_EVENT,
-            names.LOG_LOGGER: names.ACCESS_LOGGER,
-            names.LOG_SERVICE: self.service_name,
-            names.LOG_TRACE_ID: record.trace_id,
-            names.LOG_SPAN_ID: record.span_id,
-            names.LOG_REQUEST_ID: record.request_id,
-            names.LABEL_METHOD: record.method,
-            names.LABEL_ROUTE: record.route,
-            names.LABEL_STATUS_CODE: status or None,
-            names.LABEL_ERROR_TYPE: record.error_type,
-            names.LABEL_SCHEME: record.scheme,
-            names.LOG_URL_PATH: record.scope.get("path", ""),
-            names.LOG_DURATION: record.duration_ns / 1e9,
-            names.LOG_REQUEST_BODY_SIZE: record.request_body_bytes,
-            names.LOG_RESPONSE_BODY_SIZE: record.response_body_bytes,
-            names.LOG_CLIENT_ADDRESS: record.client_address,
-            names.LOG_USER_AGENT: record.user_agent,
-        }
+        timestamp = self._clock.format(record.start_unix_ns + record.duration_ns)
+        failed = record_failed(record.status_code, record.error_type)
+        if self._writes_json and record.exception is None and record.bound is None:
+            self._write(self._access_line.render(record, timestamp), failed)
+            return
+        values = access_values(record, timestamp, self.service_name)
         if record.bound:
             for key, value in self._redactor.redact(dict(record.bound)).items():
                 values.setdefault(key, value)
@@ -115,6 +101,31 @@ class LogPipeline:
         for key, value in values.items():
             line.setdefault(key, value) if key in _RESERVED else line.__setitem__(key, value)
         self._write(self._render(self._redactor.redact(line)), _LEVEL_NUMBERS.get(level, 0) >= logging.ERROR)
+
+
+def access_values(record: RequestRecord, timestamp: str, service_name: str) -> dict[str, Any]:
+    """Return the keys and values of an access line, but for what was bound and the exception."""
+    return {
+        names.LOG_TIMESTAMP: timestamp,
+        names.LOG_LEVEL: "error" if record_failed(record.status_code, record.error_type) else "info",
+        names.LOG_EVENT: names.ACCESS_EVENT,
+        names.LOG_LOGGER: names.ACCESS_LOGGER,
+        names.LOG_SERVICE: service_name,
+        names.LOG_TRACE_ID: record.trace_id,
+        names.LOG_SPAN_ID: record.span_id,
+        names.LOG_REQUEST_ID: record.request_id,
+        names.LABEL_METHOD: record.method,
+        names.LABEL_ROUTE: record.route,
+        names.LABEL_STATUS_CODE: record.status_code or None,
+        names.LABEL_ERROR_TYPE: record.error_type,
+        names.LABEL_SCHEME: record.scheme,
+        names.LOG_URL_PATH: record.scope["path"],
+        names.LOG_DURATION: record.duration_ns / 1e9,
+        names.LOG_REQUEST_BODY_SIZE: record.request_body_bytes,
+        names.LOG_RESPONSE_BODY_SIZE: record.response_body_bytes,
+        names.LOG_CLIENT_ADDRESS: record.client_address,
+        names.LOG_USER_AGENT: record.user_agent,
+    }
 
 
 _RESERVED: Final = frozenset(

@@ -1,13 +1,14 @@
 """The metrics: a Recorder over children that are found by one look-up."""
 
 import platform
+import threading
 from collections.abc import Iterable
 from typing import Final
 
 import prometheus_client
 
 from obslib import names
-from obslib._children import GaugeChild, HistogramChild
+from obslib._children import GaugeChild, RequestSeries
 from obslib._instruments import Instruments
 from obslib._record import RequestRecord
 from obslib._version import __version__
@@ -49,26 +50,25 @@ class MetricsRecorder:
             (names.LABEL_METHOD, names.LABEL_ROUTE),
             buckets=names.BODY_SIZE_BUCKETS_BYTES,
         )
+        self._lock = threading.Lock()
         self._active_children: dict[tuple[str, str], GaugeChild] = {}
-        self._children: dict[tuple[str, str, int, str, str], tuple[HistogramChild, HistogramChild, HistogramChild]] = {}
+        self._series: dict[tuple[str, str, int, str, str], RequestSeries] = {}
 
     def started(self, record: RequestRecord) -> None:
         """Count a request in."""
-        self._active_child(record).inc()
+        key = (record.method, record.scheme)
+        (self._active_children.get(key) or self._find_active_child(key)).inc()
 
     def finished(self, record: RequestRecord) -> None:
         """Count a request out, with its duration and sizes."""
-        self._active_child(record).dec()
         key = (record.method, record.route, record.status_code, record.scheme, record.error_type)
-        duration, request_size, response_size = self._children.get(key) or self._find_children(*key)
-        duration_ns = record.duration_ns
+        series = self._series.get(key) or self._find_series(*key)
+        seconds = record.duration_ns / 1e9
+        exemplar = None
         if record.sampled:
-            unix_seconds = (record.start_unix_ns + duration_ns) / 1e9
-            duration.observe(duration_ns / 1e9, record.trace_id, record.span_id, unix_seconds)
-        else:
-            duration.observe(duration_ns / 1e9)
-        request_size.observe(record.request_body_bytes)
-        response_size.observe(record.response_body_bytes)
+            unix_seconds = (record.start_unix_ns + record.duration_ns) / 1e9
+            exemplar = (record.trace_id, record.span_id, seconds, unix_seconds)
+        series.finish(seconds, record.request_body_bytes, record.response_body_bytes, exemplar)
 
     def make_zero_children(self, routes: Iterable[tuple[str, str]]) -> None:
         """Make a duration child with status 500 for each known method and route, at most `MAX_ZERO_CHILDREN`."""
@@ -78,23 +78,20 @@ class MetricsRecorder:
                 self._duration.labels(method, route, "500", "http", "500")
                 made += 1
 
-    def _active_child(self, record: RequestRecord) -> GaugeChild:
-        key = (record.method, record.scheme)
-        child = self._active_children.get(key)
-        if child is None:
-            child = self._active_children[key] = self._active.labels(*key)
+    def _find_active_child(self, key: tuple[str, str]) -> GaugeChild:
+        child = self._active_children[key] = self._active.labels(*key)
         return child
 
-    def _find_children(
-        self, method: str, route: str, status_code: int, scheme: str, error_type: str
-    ) -> tuple[HistogramChild, HistogramChild, HistogramChild]:
-        children = (
+    def _find_series(self, method: str, route: str, status_code: int, scheme: str, error_type: str) -> RequestSeries:
+        series = RequestSeries(
+            self._lock,
+            self._active_children[method, scheme],
             self._duration.labels(method, route, str(status_code) if status_code else "", scheme, error_type),
             self._request_size.labels(method, route),
             self._response_size.labels(method, route),
         )
-        self._children[method, route, status_code, scheme, error_type] = children
-        return children
+        self._series[method, route, status_code, scheme, error_type] = series
+        return series
 
 
 class SelfTelemetry:

@@ -7,7 +7,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextvars import Token
 from typing import Any, Final, Protocol
 
 from opentelemetry import context as otel_context
@@ -87,28 +86,23 @@ class ObservedLayer:
         self._excluded_prefixes = tuple(f"{prefix}/" for prefix in prefixes)
         self._trusts_callers = settings.trust_incoming_context
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection. One coroutine for the ordinary request: a chain of them has its price."""
         if not self._lifetime.running:
             self._lifetime.start()
-        if scope["type"] == "lifespan":
-            await self._serve_lifespan(scope, receive, send)
+        if scope["type"] != "http" or SCOPE_RECORD in scope:
+            await self._serve_unrecorded(scope, receive, send)
             return
         scope[SCOPE_NATIVE_TELEMETRY] = None
-        if scope["type"] != "http" or SCOPE_RECORD in scope:
-            await self._app(scope, receive, send)
-            return
         path = scope["path"]
         if root_path := scope.get("root_path"):
             path = path.removeprefix(root_path) or "/"
         if path == self._metrics_path and self._exposition is not None:
             await self._exposition.serve(scope, send)
-        elif path in self._excluded or (self._excluded_prefixes and path.startswith(self._excluded_prefixes)):
+            return
+        if path in self._excluded or (self._excluded_prefixes and path.startswith(self._excluded_prefixes)):
             await self._serve_excluded(scope, receive, send)
-        else:
-            await self._serve_recorded(scope, receive, send)
-
-    async def _serve_recorded(self, scope: Scope, receive: Receive, send: Send) -> None:
+            return
         try:
             record = self._begin(scope)
         except Exception as error:  # noqa: BLE001 -- the guard: telemetry never reaches the request
@@ -123,10 +117,22 @@ class ObservedLayer:
         except BaseException as error:
             exchange.break_off(error)
             raise
-        else:
-            exchange.end()
         finally:
-            _leave(record, record_token, span_token)
+            if not exchange.is_finished:
+                exchange.end()
+            # A coroutine that is thrown away is closed in somebody else's context, where there is nothing to reset.
+            if current_record.get() is record:
+                current_record.reset(record_token)
+                if span_token is not None and otel_context.get_current() is record.otel_context:
+                    otel_context.detach(span_token)
+
+    async def _serve_unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what is no HTTP request, or one that a layer outside of this one records."""
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(scope, receive, send)
+            return
+        scope[SCOPE_NATIVE_TELEMETRY] = None
+        await self._app(scope, receive, send)
 
     def _begin(self, scope: Scope) -> RequestRecord:
         """Make the record of a request and tell the recorders that it has started."""
@@ -187,16 +193,6 @@ class ObservedLayer:
 
 
 _OFF: Final = TraceFlags(TraceFlags.DEFAULT)
-
-
-def _leave(
-    record: RequestRecord, record_token: Token[RequestRecord | None], span_token: Token[otel_context.Context] | None
-) -> None:
-    # A coroutine that is thrown away is closed in somebody else's context, where there is nothing to reset.
-    if span_token is not None and otel_context.get_current() is record.otel_context:
-        otel_context.detach(span_token)
-    with contextlib.suppress(ValueError):
-        current_record.reset(record_token)
 
 
 def random_request_id() -> str:

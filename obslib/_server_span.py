@@ -18,7 +18,7 @@ from obslib._record import RequestRecord
 
 _UNSET: Final = Status(StatusCode.UNSET)
 #: What `__init__` puts into the span's dictionary; more of it means that somebody has touched the span.
-_UNTOUCHED_SIZE: Final = 5
+UNTOUCHED_SIZE: Final = 5
 
 StartAttributes = Callable[[RequestRecord], dict[str, AttributeValue]]
 
@@ -73,11 +73,6 @@ class ServerSpan(Span):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         # Two threads may come here at once: both must get the same lock.
         return self.__dict__.setdefault(name, made)
-
-    @property
-    def is_untouched(self) -> bool:
-        """Whether it still is what `__init__` made."""
-        return len(self.__dict__) == _UNTOUCHED_SIZE
 
     def close(self, end_time: int) -> None:
         """End a span that has been encoded from its record: no processor is told."""

@@ -4,6 +4,7 @@ Byte for byte what `_otlp_encode.encode_span` makes of the same span with its pa
 test hold them together.
 """
 
+from collections.abc import Mapping
 from struct import Struct
 from typing import Final
 
@@ -12,14 +13,16 @@ from opentelemetry.trace import SpanContext
 from obslib import names
 from obslib._otlp_encode import encode_attribute, encode_name, encode_parent, encode_span_field
 from obslib._record import RequestRecord
-from obslib._span_attributes import common_outcome_attributes, common_start_attributes
+from obslib._span_attributes import common_outcome_attributes, common_start_attributes, final_name
 
 _TIMES: Final = Struct("<BQBQ").pack
 _STATUS_UNSET: Final = b"\x7a\x00"
 _STATUS_ERROR: Final = b"\x7a\x02\x18\x02"
 _KIND_SERVER: Final = b"\x30\x02"
-#: Combinations of method, host and the like are few, but a caller can invent hosts.
-_MAX_KEPT: Final = 1024
+_LOCAL_ROOT: Final = encode_parent(SpanContext(1, 1, is_remote=False), None)
+#: Of each kind of piece so many are kept; a caller who invents hosts or paths only empties what he has filled.
+_MAX_KEPT: Final = 512
+_MAX_CHARACTERS: Final = 256
 
 
 class ServerSpanEncoder:
@@ -32,62 +35,91 @@ class ServerSpanEncoder:
 
     def __init__(self, request_id_attribute: str) -> None:
         self._request_id_attribute = request_id_attribute
-        self._starts: dict[tuple[str, str, str, bytes | None], bytes] = {}
-        self._outcomes: dict[tuple[int, str, str], bytes] = {}
+        self._starts: dict[object, bytes] = {}
+        self._paths: dict[object, bytes] = {}
+        self._callers: dict[object, bytes] = {}
+        self._sizes: dict[object, bytes] = {}
+        #: The name, and the attributes that the outcome adds.
+        self._outcomes: dict[object, tuple[bytes, bytes]] = {}
         #: By the number of its characters: what precedes a request id.
-        self._request_id_heads: dict[int, bytes] = {}
+        self._request_id_heads: dict[object, bytes] = {}
 
     def encode(
-        self, record: RequestRecord, name: str, context: SpanContext, parent: SpanContext | None, end_unix_ns: int
+        self, record: RequestRecord, context: SpanContext, parent: SpanContext | None, end_unix_ns: int
     ) -> bytes:
         """Return a `ScopeSpans.spans` field."""
         scope = record.scope
-        start_key = (record.method, record.scheme, scope.get("http_version", "1.1"), record.headers.get(b"host"))
-        outcome_key = (record.status_code, record.route, record.error_type)
+        path = scope["path"]
+        method = record.method
+        start_key = (method, record.scheme, scope.get("http_version"), record.headers.get(b"host"))
+        outcome_key = (method, record.status_code, record.route, record.error_type)
+        caller_key = (record.client_address, record.user_agent)
+        sizes_key = (record.request_body_bytes, record.response_body_bytes)
+        name, outcome = self._outcomes.get(outcome_key) or self._new_outcome(outcome_key, record)
         request_id = record.request_id.encode()
-        parts = [
-            b"\x0a\x10",
-            context.trace_id.to_bytes(16, "big"),
-            b"\x12\x08",
-            context.span_id.to_bytes(8, "big"),
-            encode_name(name),
-            _KIND_SERVER,
-            _TIMES(0x39, record.start_unix_ns, 0x41, end_unix_ns),
-            self._starts.get(start_key) or self._keep_start(start_key, record),
-            encode_attribute(names.ATTR_URL_PATH, scope["path"]),
-        ]
-        if record.method == names.OTHER:
-            parts.append(encode_attribute(names.ATTR_METHOD_ORIGINAL, scope["method"]))
-        if record.client_address:
-            parts.append(encode_attribute(names.ATTR_CLIENT_ADDRESS, record.client_address))
-        if record.user_agent:
-            parts.append(encode_attribute(names.ATTR_USER_AGENT, record.user_agent))
-        if record.query:
-            parts.append(encode_attribute(names.ATTR_URL_QUERY, record.query))
-        parts += (
-            self._outcomes.get(outcome_key) or self._keep_outcome(outcome_key),
-            encode_attribute(names.ATTR_REQUEST_BODY_SIZE, record.request_body_bytes),
-            encode_attribute(names.ATTR_RESPONSE_BODY_SIZE, record.response_body_bytes),
-            self._request_id_heads.get(len(request_id)) or self._keep_request_id_head(len(request_id)),
-            request_id,
-            encode_parent(context, parent),
-            _STATUS_ERROR if record.is_failure else _STATUS_UNSET,
+        message = b"".join(
+            (
+                b"\x0a\x10",
+                context.trace_id.to_bytes(16, "big"),
+                b"\x12\x08",
+                context.span_id.to_bytes(8, "big"),
+                name,
+                _KIND_SERVER,
+                _TIMES(0x39, record.start_unix_ns, 0x41, end_unix_ns),
+                self._starts.get(start_key) or self._new_start(start_key, record),
+                self._paths.get(path) or self._new_path(path),
+                encode_attribute(names.ATTR_METHOD_ORIGINAL, scope["method"]) if method == names.OTHER else b"",
+                self._callers.get(caller_key) or self._new_caller(caller_key),
+                encode_attribute(names.ATTR_URL_QUERY, record.query) if record.query else b"",
+                outcome,
+                self._sizes.get(sizes_key) or self._new_sizes(sizes_key),
+                self._request_id_heads.get(len(request_id)) or self._new_request_id_head(len(request_id)),
+                request_id,
+                _LOCAL_ROOT if parent is None else encode_parent(context, parent),
+                _STATUS_ERROR if record.is_failure else _STATUS_UNSET,
+            )
         )
-        return encode_span_field(b"".join(parts))
+        return encode_span_field(message)
 
-    def _keep_start(self, key: tuple[str, str, str, bytes | None], record: RequestRecord) -> bytes:
-        encoded = b"".join(encode_attribute(name, value) for name, value in common_start_attributes(record).items())
-        if len(self._starts) < _MAX_KEPT:
-            self._starts[key] = encoded
-        return encoded
+    def _new_start(self, key: object, record: RequestRecord) -> bytes:
+        return _keep(self._starts, key, _attributes(common_start_attributes(record)))
 
-    def _keep_outcome(self, key: tuple[int, str, str]) -> bytes:
-        encoded = b"".join(encode_attribute(name, value) for name, value in common_outcome_attributes(*key).items())
-        if len(self._outcomes) < _MAX_KEPT:
-            self._outcomes[key] = encoded
-        return encoded
+    def _new_path(self, path: str) -> bytes:
+        encoded = encode_attribute(names.ATTR_URL_PATH, path)
+        return _keep(self._paths, path, encoded) if len(path) <= _MAX_CHARACTERS else encoded
 
-    def _keep_request_id_head(self, size: int) -> bytes:
+    def _new_caller(self, key: tuple[str, str]) -> bytes:
+        client_address, user_agent = key
+        encoded = _attributes({names.ATTR_CLIENT_ADDRESS: client_address, names.ATTR_USER_AGENT: user_agent})
+        return _keep(self._callers, key, encoded) if len(user_agent) <= _MAX_CHARACTERS else encoded
+
+    def _new_sizes(self, key: tuple[int, int]) -> bytes:
+        request_bytes, response_bytes = key
+        return _keep(
+            self._sizes,
+            key,
+            encode_attribute(names.ATTR_REQUEST_BODY_SIZE, request_bytes)
+            + encode_attribute(names.ATTR_RESPONSE_BODY_SIZE, response_bytes),
+        )
+
+    def _new_outcome(self, key: object, record: RequestRecord) -> tuple[bytes, bytes]:
+        if len(self._outcomes) >= _MAX_KEPT:
+            self._outcomes.clear()
+        attributes = common_outcome_attributes(record.status_code, record.route, record.error_type)
+        made = self._outcomes[key] = encode_name(final_name(record)), _attributes(attributes)
+        return made
+
+    def _new_request_id_head(self, size: int) -> bytes:
         whole = encode_attribute(self._request_id_attribute, ("x" * size,))
-        head = self._request_id_heads[size] = whole[: len(whole) - size]
-        return head
+        return _keep(self._request_id_heads, size, whole[: len(whole) - size])
+
+
+def _attributes(values: Mapping[str, object]) -> bytes:
+    return b"".join(encode_attribute(name, value) for name, value in values.items() if value != "")
+
+
+def _keep(kept: dict[object, bytes], key: object, encoded: bytes) -> bytes:
+    if len(kept) >= _MAX_KEPT:
+        kept.clear()
+    kept[key] = encoded
+    return encoded

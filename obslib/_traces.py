@@ -67,19 +67,25 @@ class TracesRecorder:
             incoming = _NO_CONTEXT
         factory = self._factory
         if factory is not None and links is None and factory.is_in_charge:
-            span = factory.start(initial_name(record), record, caller)
+            span = factory.start(record, caller)
         else:
-            if caller is not None and incoming is _NO_CONTEXT:
-                incoming = trace.set_span_in_context(NonRecordingSpan(caller), incoming)
-            attributes = start_attributes(record)
-            kind, start_time = SpanKind.SERVER, record.start_unix_ns
-            span = self._tracer.start_span(initial_name(record), incoming, kind, attributes, links, start_time)
-        context = span.get_span_context()
+            span = self._start_stock_span(record, incoming, caller, links)
         record.span = span
+        record.otel_context = trace.set_span_in_context(span, incoming)
+
+    def _start_stock_span(
+        self, record: RequestRecord, incoming: Context, caller: SpanContext | None, links: list[Link] | None
+    ) -> trace.Span:
+        if caller is not None and incoming is _NO_CONTEXT:
+            incoming = trace.set_span_in_context(NonRecordingSpan(caller), incoming)
+        attributes = start_attributes(record)
+        kind, start_time = SpanKind.SERVER, record.start_unix_ns
+        span = self._tracer.start_span(initial_name(record), incoming, kind, attributes, links, start_time)
+        context = span.get_span_context()
         record.trace_id = format(context.trace_id, "032x")
         record.span_id = format(context.span_id, "016x")
         record.sampled = context.trace_flags.sampled
-        record.otel_context = trace.set_span_in_context(span, incoming)
+        return span
 
     def finished(self, record: RequestRecord) -> None:
         """Complete the span and end it where the record ends."""
@@ -89,7 +95,7 @@ class TracesRecorder:
         end_unix_ns = record.start_unix_ns + record.duration_ns
         factory = self._factory
         if factory is not None and record.exception is None and isinstance(span, ServerSpan):
-            ended = factory.end(span, record, final_name(record), end_unix_ns)
+            ended = factory.end(span, record, end_unix_ns)
             if ended:
                 return
         if record.route and getattr(span, "name", "") == initial_name(record):  # unless the user has renamed it

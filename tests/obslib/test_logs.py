@@ -5,15 +5,22 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import structlog
 from fastapi import BackgroundTasks, FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry import trace
 
 import obslib
 from obslib import names
+from obslib._access_line import AccessLine
+from obslib._log_render import Clock, render_json
+from obslib._logs import access_values
+from obslib._record import RequestRecord
 from obslib._stdlib_bridge import BridgeHandler
 from obslib.settings import Settings
 from obslib.testing import Captured, capture
@@ -311,3 +318,37 @@ def test_later_values_win(telemetry: Captured) -> None:
     bound = log.bind(component="changed", cart=1)
     bound.info("x", cart=2)
     assert (telemetry.lines[0]["component"], telemetry.lines[0]["cart"]) == ("changed", 2)
+
+
+TEXTS = st.text(max_size=30)
+
+
+@given(
+    TEXTS, TEXTS, TEXTS, st.sampled_from([0, 200, 404, 503]), st.sampled_from(["", "503", names.ERROR_INCOMPLETE_RESPONSE]),
+    st.integers(0, 2**53), st.integers(0, 2**53), st.integers(0, 2**60),
+)  # fmt: skip
+def test_access_line_from_pieces(
+    path: str, agent: str, route: str, status: int, error_type: str, sent: int, received: int, duration_ns: int
+) -> None:
+    """For any request the line written from pieces is the object that rendering all its values would give."""
+    record = RequestRecord({"path": path}, "GET", 0, 1)
+    record.user_agent, record.route, record.status_code, record.error_type = agent, route, status, error_type
+    record.request_body_bytes, record.response_body_bytes, record.duration_ns = received, sent, duration_ns
+    line = ACCESS_LINE.render(record, "2026-01-01T00:00:00.000000Z")
+    whole = render_json(access_values(record, "2026-01-01T00:00:00.000000Z", 'sh"op'))
+    assert json.loads(line) == json.loads(whole)
+    assert line.count(b"\n") == 1
+
+
+ACCESS_LINE = AccessLine('sh"op')
+
+
+@pytest.mark.parametrize(
+    "unix_ns", [0, 1, 999_999_999, 1_000_000_000, 1_767_225_600_000_001_999, 1_767_225_600_999_999_999]
+)
+def test_timestamps(unix_ns: int) -> None:
+    """A timestamp is RFC 3339 in UTC with the microseconds cut off, also in the first second there was."""
+    expected = (
+        datetime.fromtimestamp(unix_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{unix_ns // 1000 % 10**6:06d}Z"
+    )
+    assert Clock().format(unix_ns) == expected

@@ -1,0 +1,77 @@
+"""The access line of an ordinary request, written from pieces: what repeats is kept as text that is JSON already.
+
+The same object as `_logs.access_values` rendered, which a property test holds it to.
+"""
+
+from typing import Final
+
+import orjson
+
+from obslib import names
+from obslib._record import RequestRecord
+
+_MAX_KEPT: Final = 1024
+_MAX_CHARACTERS: Final = 256
+
+
+class AccessLine:
+    """Writes access lines of one service."""
+
+    def __init__(self, service_name: str) -> None:
+        self._head = (
+            f'","{names.LOG_LEVEL}":%s,"{names.LOG_EVENT}":{_json(names.ACCESS_EVENT)},'
+            f'"{names.LOG_LOGGER}":{_json(names.ACCESS_LOGGER)},"{names.LOG_SERVICE}":{_json(service_name)},'
+            f'"{names.LOG_TRACE_ID}":"'
+        )
+        #: By what the labels say: the text before and after the ids.
+        self._frames: dict[tuple[str, str, int, str, str], tuple[str, str]] = {}
+        self._texts: dict[str, str] = {}
+
+    def render(self, record: RequestRecord, timestamp: str) -> bytes:
+        """Return the line of a request that ended without an exception and to which nothing was bound."""
+        key = (record.method, record.route, record.status_code, record.error_type, record.scheme)
+        head, middle = self._frames.get(key) or self._make_frame(*key)
+        texts = self._texts
+        path, client, agent = record.scope["path"], record.client_address, record.user_agent
+        return (
+            f'{{"{names.LOG_TIMESTAMP}":"{timestamp}{head}{record.trace_id}","{names.LOG_SPAN_ID}":"{record.span_id}",'
+            f'"{names.LOG_REQUEST_ID}":"{record.request_id}",{middle}{texts.get(path) or self._text(path)},'
+            f'"{names.LOG_DURATION}":{record.duration_ns / 1e9!r},'
+            f'"{names.LOG_REQUEST_BODY_SIZE}":{record.request_body_bytes},'
+            f'"{names.LOG_RESPONSE_BODY_SIZE}":{record.response_body_bytes},'
+            f'"{names.LOG_CLIENT_ADDRESS}":{texts.get(client) or self._text(client)},'
+            f'"{names.LOG_USER_AGENT}":{texts.get(agent) or self._text(agent)}}}\n'
+        ).encode()
+
+    def _make_frame(self, method: str, route: str, status: int, error_type: str, scheme: str) -> tuple[str, str]:
+        middle = {
+            names.LABEL_METHOD: method,
+            names.LABEL_ROUTE: route,
+            names.LABEL_STATUS_CODE: status or None,
+            names.LABEL_ERROR_TYPE: error_type,
+            names.LABEL_SCHEME: scheme,
+        }
+        text = orjson.dumps(middle).decode()[1:-1]
+        level = '"error"' if record_failed(status, error_type) else '"info"'
+        frame = (self._head % level, f'{text},"{names.LOG_URL_PATH}":')
+        if len(self._frames) < _MAX_KEPT:
+            self._frames[method, route, status, error_type, scheme] = frame
+        return frame
+
+    def _text(self, text: str) -> str:
+        """Return a text as JSON, and keep it if it may come again."""
+        made = _json(text)
+        if len(text) <= _MAX_CHARACTERS:
+            if len(self._texts) >= _MAX_KEPT:
+                self._texts.clear()
+            self._texts[text] = made
+        return made
+
+
+def record_failed(status_code: int, error_type: str) -> bool:
+    """Tell whether a request's line is one of level `error`."""
+    return status_code >= 500 or error_type == names.ERROR_INCOMPLETE_RESPONSE
+
+
+def _json(text: str) -> str:
+    return orjson.dumps(text.encode("utf-8", "replace").decode()).decode()
