@@ -1,0 +1,24 @@
+"""What a request executes, counted: the same on every machine, however busy."""
+
+import platform
+
+import pytest
+
+from benchmarks import budget
+
+
+def test_a_request_executes_no_more_than_the_committed_budget() -> None:
+    """No signal executes more bytecodes or calls more C functions than `budget.json` allows, with 3 % head-room."""
+    committed = budget.read()
+    if not platform.python_version().startswith(f"{committed['python']}."):
+        pytest.skip(f"The budget was counted with Python {committed['python']}.")
+    assert budget.exceeded(budget.count(), committed["above_bare"]) == []
+
+
+def test_what_is_beyond_the_head_room_is_named() -> None:
+    """A count beyond budget and head-room yields a sentence with both figures; one within it does not."""
+    allowed = {"obslib": {"bytecodes": 1000, "c_calls": 100}}
+    assert budget.exceeded({"obslib": {"bytecodes": 1030, "c_calls": 103}}, allowed) == []
+    assert budget.exceeded({"obslib": {"bytecodes": 1031, "c_calls": 90}}, allowed) == [
+        "obslib: 1031 bytecodes a request above bare, +3.1% of the budget's 1000"
+    ]
