@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from enum import IntEnum
 from typing import Any, Final
 
 # As a module: obslib replaces `create_async_engine` there when the application is instrumented.
@@ -25,8 +26,16 @@ _BUSY_TIMEOUT_SECONDS: Final = 5.0
 _CONNECT_TIMEOUT_SECONDS: Final = 2.0
 _PING_TIMEOUT_SECONDS: Final = 1.0
 _BACK_OFF_SECONDS: Final = (0.2, 5.0)
-#: Any number that nobody else locks on: replicas that start together create the schema one after another.
-_SCHEMA_LOCK: Final = 7_305_141
+_SQLITE: Final = {"timeout": _BUSY_TIMEOUT_SECONDS}
+# Without the second one a server that keeps its connections and says nothing holds every request for ever.
+_POSTGRESQL: Final = {"timeout": _CONNECT_TIMEOUT_SECONDS, "command_timeout": _BUSY_TIMEOUT_SECONDS}
+
+
+class Turn(IntEnum):
+    """What only one transaction may do at a time; as advisory locks, any numbers that nobody else locks on."""
+
+    SCHEMA = 7_305_141
+    CLAIM = 7_305_142
 
 
 class DatabaseUnavailableError(Exception):
@@ -50,13 +59,15 @@ class Database:
         self._prepared = False
         self._reason = "starting"
         sqlite = make_url(url).get_backend_name() == "sqlite"
+        refusals = () if sqlite else _refusals()
+        self._failures: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, OSError, *refusals)
         self._engine = sqlalchemy_asyncio.create_async_engine(
             url,
             pool_size=connections,
             max_overflow=0,
             pool_timeout=_POOL_TIMEOUT_SECONDS,
             pool_pre_ping=not sqlite,
-            connect_args={"timeout": _BUSY_TIMEOUT_SECONDS if sqlite else _CONNECT_TIMEOUT_SECONDS},
+            connect_args=_SQLITE if sqlite else _POSTGRESQL,
         )
         self._sqlite = sqlite
         if sqlite:
@@ -91,6 +102,11 @@ class Database:
         async with self._guarded(), self._writing_engine.begin() as connection:
             yield connection
 
+    async def take_turns(self, connection: AsyncConnection, turn: Turn) -> None:
+        """Wait for transactions that hold this lock; SQLite's writers wait for each other anyway."""
+        if not self._sqlite:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": turn})
+
     async def unusable(self) -> str:
         """Return why the database cannot be used, `""` if it is prepared and answers within a second."""
         if not self._prepared:
@@ -123,8 +139,7 @@ class Database:
 
     async def _create(self) -> None:
         async with self.writing() as connection:
-            if not self._sqlite:
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+            await self.take_turns(connection, Turn.SCHEMA)
             await connection.run_sync(tables.metadata.create_all)
             if not await connection.scalar(select(func.count()).select_from(tables.products)):
                 await connection.execute(insert(tables.products), tables.seed_products())
@@ -134,10 +149,17 @@ class Database:
         try:
             self._faults.check("database")
             yield
-        except (DBAPIError, PoolTimeoutError, OSError) as error:
+        except self._failures as error:
             if isinstance(error, (IntegrityError, ProgrammingError, DataError)):
                 raise
             raise DatabaseUnavailableError from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return what asyncpg raises while it connects: only later does SQLAlchemy make DBAPI errors of it."""
+    import asyncpg  # noqa: PLC0415 -- only where the database is PostgreSQL
+
+    return (asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 def _reason(error: Exception) -> str:

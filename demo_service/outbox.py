@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from demo_service.database import Database
+from demo_service.database import Database, Turn
 from demo_service.tables import outbox
 
 WINDOW: Final = 100
@@ -51,6 +51,8 @@ async def claim(database: Database, limit: int) -> list[Job]:
     """Lease the oldest jobs that are due; no other replica gets them until the lease ends."""
     now_us = _now_us()
     async with database.writing() as connection:
+        # Two that count at once would both find room, and lease more than the window together.
+        await database.take_turns(connection, Turn.CLAIM)
         leased = await connection.scalar(
             select(func.count()).select_from(outbox).where(outbox.c.leased_until_us > now_us)
         )

@@ -37,6 +37,8 @@ class Requirement:
     oldest: Version
     without_it: str
     debian_package: str = ""
+    #: Where else its programs may be, from the root of a system or of an unpacked package.
+    directory_pattern: str = ""
     go_module: GoModule | None = None
 
     def parse_version(self, text: str) -> Version | None:
@@ -132,6 +134,20 @@ REDIS: Final = Requirement(
     oldest=(6, 0),
     without_it="jobs travel through files, and each replica has a cache and a rate limit of its own",
     debian_package="redis-server",
+)
+
+# Not part of the demo, which keeps its data in a file: the tests prove the shop on it.
+POSTGRESQL: Final = Requirement(
+    name="postgresql",
+    title="PostgreSQL",
+    executables=("postgres", "initdb"),
+    version_arguments=("--version",),
+    version_pattern=r"(?:PostgreSQL\)|version) (\d+(?:\.\d+)?)",
+    oldest=(13,),
+    without_it="the shop is tested on SQLite only",
+    debian_package="postgresql-15",
+    # Debian keeps each major version apart and off PATH.
+    directory_pattern="usr/lib/postgresql/*/bin",
 )
 
 REQUIREMENTS: Final = (PROMETHEUS, JAEGER, HAPROXY, REDIS)

@@ -147,7 +147,9 @@ def install(requirement: Requirement, apt: Apt, prefix: Path) -> Component:
         name=requirement.name,
         version=upstream_version(main.version),
         source="Debian",
-        executables={name: str(_executable(prefix, name)) for name in requirement.executables},
+        executables={
+            name: str(_executable(prefix, name, requirement.directory_pattern)) for name in requirement.executables
+        },
         library_path=tuple(map(str, _library_directories(prefix))),
         data_root=str(prefix),
     )
@@ -177,10 +179,13 @@ def upstream_version(debian_version: str) -> str:
     return re.split(r"[-+~]", without_epoch, maxsplit=1)[0]
 
 
-def _executable(prefix: Path, name: str) -> Path:
-    for directory in _EXECUTABLE_DIRECTORIES:
-        if (prefix / directory / name).exists():
-            return prefix / directory / name
+def _executable(prefix: Path, name: str, directory_pattern: str) -> Path:
+    directories = [prefix / directory for directory in _EXECUTABLE_DIRECTORIES]
+    if directory_pattern:
+        directories += sorted(prefix.glob(directory_pattern))
+    for directory in directories:
+        if (directory / name).exists():
+            return directory / name
     raise ComponentMissingError(f"Debian's package does not contain {name}.")
 
 

@@ -2,6 +2,8 @@
 
 import shutil
 import subprocess
+from collections.abc import Iterable
+from pathlib import Path
 
 from stack.components.catalogue import Component, Requirement
 
@@ -17,7 +19,8 @@ def find(requirement: Requirement) -> tuple[Component | None, str]:
         The component, or None and a sentence that says why what is there will not do ("" when nothing is there).
 
     """
-    paths = {name: _which(name) for name in requirement.executables}
+    also = [*_ALSO, *_directories(requirement.directory_pattern)]
+    paths = {name: _which(name, also) for name in requirement.executables}
     main = paths[requirement.executables[0]]
     if main is None:
         return None, ""
@@ -35,9 +38,14 @@ def find(requirement: Requirement) -> tuple[Component | None, str]:
     return Component(name=requirement.name, version=written, source="PATH", executables=found), ""
 
 
-def _which(name: str) -> str | None:
+def _directories(pattern: str) -> list[str]:
+    """The directories that match, the newest version's first."""
+    return sorted(map(str, Path("/").glob(pattern)), reverse=True) if pattern else []
+
+
+def _which(name: str, also: Iterable[str]) -> str | None:
     found = shutil.which(name)
-    for directory in _ALSO:
+    for directory in also:
         found = found or shutil.which(name, path=directory)
     return found
 
