@@ -9,6 +9,7 @@ from typing import Any, Final
 
 # As a module: obslib replaces `create_async_engine` there when the application is instrumented.
 import sqlalchemy.ext.asyncio as sqlalchemy_asyncio
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from sqlalchemy import event, func, insert, select, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
@@ -138,6 +139,11 @@ class Database:
         await self._engine.dispose()
 
     async def _create(self) -> None:
+        # No request asked for these statements: each would be a trace of its own.
+        with suppress_instrumentation():
+            await self._create_untraced()
+
+    async def _create_untraced(self) -> None:
         async with self.writing() as connection:
             await self.take_turns(connection, Turn.SCHEMA)
             await connection.run_sync(tables.metadata.create_all)
