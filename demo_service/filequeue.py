@@ -8,7 +8,7 @@ reads half a message and stops (https://github.com/celery/kombu/blob/v5.6.2/komb
 import uuid
 from pathlib import Path
 from time import time_ns
-from typing import Any
+from typing import Any, ClassVar
 
 from kombu.transport import filesystem
 from kombu.utils.encoding import str_to_bytes
@@ -29,3 +29,5 @@ class Transport(filesystem.Transport):  # type: ignore[misc] # kombu is not type
     """The transport that Celery is told to use."""
 
     Channel = Channel
+    #: kombu would take localhost for the missing host of a directory, and warn that it does.
+    default_connection_params: ClassVar[dict[str, str]] = {}
