@@ -4,7 +4,6 @@ A child is updated under its own lock. It caches the text of its lines, and thei
 """
 
 import threading
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -142,21 +141,17 @@ class HistogramChild(Child):
         self._exemplars: list[tuple[str, str, float, float] | None] = [None] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, value: float, trace_id: str = "", span_id: str = "", unix_seconds: float = 0) -> None:
+    def observe(self, value: float) -> None:
         """
         Count one observation.
 
         Args:
             value: In the unit that the metric's name ends with.
-            trace_id: With `span_id`, becomes the exemplar of the bucket; none if empty.
-            unix_seconds: When it was observed; now if 0.
         """
         index = bisect_left(self._bounds, value)
         with self._lock:
             self._counts[index] += 1
             self._sum += value
-            if trace_id:
-                self._exemplars[index] = (trace_id, span_id, value, unix_seconds or time.time())
             self._text = self._openmetrics = None
 
     def _make_heads(self, name: str, worker: str) -> tuple[str, ...]:

@@ -77,11 +77,10 @@ class Exchange:
     def end(self) -> None:
         """The application has returned before its response was complete: that is what there is to say."""
         record = self._record
-        if not record.client_disconnected:
-            if record.status_code:
-                record.error_type = names.ERROR_INCOMPLETE_RESPONSE
-            else:
-                record.status_code = 500  # what servers answer for an application that has sent nothing
+        if record.status_code:
+            record.error_type = names.ERROR_INCOMPLETE_RESPONSE
+        elif not record.client_disconnected:
+            record.status_code = 500  # what servers answer for an application that has sent nothing
         self._finish()
 
     def break_off(self, error: BaseException) -> None:

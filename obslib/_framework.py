@@ -246,6 +246,6 @@ def _included_routes(included: Any, prefix: str, depth: int) -> Iterator[tuple[s
         starlette_route = getattr(context, "starlette_route", None)
         if starlette_route is not None:
             yield from _routes_below((starlette_route,), prefix, depth + 1)
-        elif context.path_format:
+        else:
             for method in sorted(context.methods or ()):
                 yield method, prefix + context.path_format

@@ -94,16 +94,12 @@ class Instrument(Generic[AnyChild]):
         if len(key) != len(self.label_names):
             raise ValueError(f"{self.name} has the labels {self.label_names}, not {len(key)} of them.")
         with self._lock:
-            child = self._children.get(key)
-            if child is not None:
-                return child
-            if len(self._children) >= self._max_label_sets:
+            if key not in self._children and len(self._children) >= self._max_label_sets:
                 self._on_overflow(self.name)
                 key = (names.OTHER,) * len(self.label_names)
-                child = self._children.get(key)
-            if child is None:
-                child = self._children[key] = self._make_child(tuple(zip(self.label_names, key, strict=True)))
-            return child
+            if key not in self._children:
+                self._children[key] = self._make_child(tuple(zip(self.label_names, key, strict=True)))
+            return self._children[key]
 
 
 class Counter(Instrument[CounterChild]):

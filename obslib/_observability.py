@@ -188,20 +188,21 @@ class Observability:
                 return
             self.running = True
             try:
-                if self._bridge is not None:
-                    self._bridge.install()
+                self._look_around()
                 self._sink.start()
                 if self._processor is not None:
                     self._processor.start()
-                if self._app is not None:
-                    self._telemetry.make_zero_children(self._app)
                 if self._metrics_server is not None:
                     self._metrics_server.start()
             except Exception as error:  # noqa: BLE001 -- the guard: this runs inside a request or the lifespan
                 self._telemetry.errors.internal("lifetime", error)
 
     def startup_complete(self) -> None:
-        """Look again at what a server or the application's own start may have changed."""
+        """Look again: the application's own start may have changed something."""
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """Take over handlers that a server has configured, and learn which routes there are."""
         if self._bridge is not None:
             self._bridge.install()
         if self._app is not None:
@@ -226,13 +227,12 @@ class Observability:
         if app is not None:
             self._undos.append(switch_native_telemetry_off(app))
         provider = self._set_up_traces() if settings.traces_enabled else None
-        if settings.logs_enabled:
+        if self._bridge is not None:
             PIPELINES.push(self._telemetry.log_pipeline)
             self._undos.append(lambda: PIPELINES.remove(self._telemetry.log_pipeline))
             self._undos.append(configure_structlog(settings.log_level_number))
-            if self._bridge is not None:
-                self._bridge.install()
-                self._undos.append(self._bridge.uninstall)
+            self._bridge.install()
+            self._undos.append(self._bridge.uninstall)
         if app is not None:
             self._wrap(app, provider)
         atexit.register(self._at_exit)

@@ -134,9 +134,8 @@ class LineSink:
             self._urgent.clear()
             with self._changed:
                 lines, self._lines = self._lines, []
-            if lines:
-                self._write_batch(lines)
-            elif self._closing:
+            self._write_batch(lines)
+            if self._closing and not lines:
                 return
 
     def _write_batch(self, lines: list[bytes]) -> None:

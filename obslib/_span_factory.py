@@ -17,8 +17,6 @@ from obslib._server_span_encode import ServerSpanEncoder
 from obslib._span_attributes import describe_outcome, final_name, initial_name, start_attributes
 from obslib.settings import Settings
 
-#: The most attributes a server span has by itself; a lower limit is the SDK's to apply.
-_OWN_ATTRIBUTES: Final = 20
 _RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 _FLAGS: Final = tuple(TraceFlags(number) for number in range(4))
 
@@ -100,12 +98,10 @@ def make_factory(
     processors = _processors_of(provider)
     if processors is None or not all(isinstance(processor, OtlpSpanProcessor) for processor in processors):
         return None
-    if len(processors) > 1 or not _spans_are_equal(settings, request_id_attribute):
-        return None
     limits = tracer._span_limits  # noqa: SLF001 -- what OTEL_SPAN_* variables say
-    if limits.max_span_attributes is not None and limits.max_span_attributes < _OWN_ATTRIBUTES:
-        return None
     if limits.max_span_attribute_length is not None:
+        return None
+    if len(processors) > 1 or not _spans_are_equal(settings, request_id_attribute):
         return None
     processor = processors[0] if processors else None
     return SpanFactory(provider, tracer, processor, settings, request_id_attribute)

@@ -10,13 +10,6 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 from obslib._logs import LEVEL_NAMES, PIPELINES
 
 
-class _Output:
-    """The logger below structlog's: the processors have written the line already."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_args, **_kwargs: None
-
-
 def _emit(_logger: WrappedLogger, method_name: str, event_dict: EventDict) -> EventDict:
     """Hand an event to the pipeline it belongs to: the one processor that ends the chain."""
     event = event_dict.pop("event", "")
@@ -26,7 +19,8 @@ def _emit(_logger: WrappedLogger, method_name: str, event_dict: EventDict) -> Ev
 
 
 PROCESSORS: Final = [structlog.contextvars.merge_contextvars, _emit]
-_OUTPUT: Final = _Output()
+#: The logger below structlog's is never called: the last processor has written the line and drops the event.
+_OUTPUT: Final = object()
 
 
 def get_logger(name: str = "", /, **values: Any) -> FilteringBoundLogger:

@@ -62,9 +62,9 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         self._output = output
 
-    def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+    def get(self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> tuple[int, bytes]:
         """Send one request."""
-        request = urllib.request.Request(self.url + path, headers=dict(headers or {}))
+        request = urllib.request.Request(self.url + path, headers=dict(headers or {}), method=method)
         try:
             with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as response:
                 return response.status, response.read()
@@ -118,5 +118,9 @@ def serving(code: str, tmp_path: Path, *options: str, **env: str) -> Iterator[Se
         yield server
     finally:
         if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(DEADLINE_SECONDS)
+        except subprocess.TimeoutExpired:
             process.kill()
-        process.wait(DEADLINE_SECONDS)
+            raise

@@ -1,6 +1,7 @@
 """`engine="contrib"`: what cannot work is refused with the fix, and shutdown restores the application."""
 
 import sys
+from typing import Literal
 
 import pytest
 from fastapi import FastAPI, WebSocket
@@ -93,7 +94,18 @@ async def test_application_is_restored() -> None:
     async def late(request: object, call_next: object) -> None: ...
 
 
-async def test_connections_that_are_not_http_pass() -> None:
+async def test_unsampled() -> None:
+    """An unsampled request of contrib's has ids in its lines, and no span."""
+    app = FastAPI()
+    settings = Settings(service_name="payments", extra_registries=(), engine="contrib", traces_sampler="always_off")
+    with capture(app, settings) as telemetry:
+        await call(app, http_scope("/"))
+        assert telemetry.spans == []
+        assert telemetry.access_lines[0]["trace_id"] != ""
+
+
+@pytest.mark.parametrize("engine", ["obslib", "contrib"])
+async def test_connections_that_are_not_http_pass(engine: Literal["obslib", "contrib"]) -> None:
     """WebSockets are served as they would be without obslib."""
     app = FastAPI()
 
@@ -104,7 +116,7 @@ async def test_connections_that_are_not_http_pass() -> None:
         await websocket.close()
 
     scope = http_scope("/ws", type="websocket", subprotocols=[])
-    with capture(app) as telemetry:
+    with capture(app, Settings(service_name="payments", engine=engine)) as telemetry:
         exchange = await call(app, scope, {"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hi"})
         assert telemetry.access_lines == []
     assert [message["type"] for message in exchange.sent] == ["websocket.accept", "websocket.send", "websocket.close"]

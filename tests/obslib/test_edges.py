@@ -2,11 +2,18 @@
 
 import contextvars
 import itertools
-from collections.abc import Iterable
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, SpanContext, TraceFlags
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,6 +23,7 @@ from starlette.routing import Mount, Route
 from obslib import names
 from obslib._errors import ErrorReporter
 from obslib._middleware import _in_thread
+from obslib._outbound import instrument_libraries
 from obslib.settings import Settings
 from obslib.testing import capture
 from tests.obslib.asgi import Exchange, call, http_scope
@@ -233,3 +241,121 @@ def test_collector_described_by_the_registry() -> None:
         taken: Iterable[str] = telemetry.registry._names_to_collectors
         assert isinstance(telemetry.registry, CollectorRegistry)
         assert names.HTTP_SERVER_REQUEST_DURATION in taken
+
+
+async def test_recorder_that_fails_at_the_end() -> None:
+    """A span processor that raises when a span ends harms neither the request nor its other signals."""
+
+    class Raising(SpanProcessor):
+        def on_end(self, span: Any) -> None:
+            raise RuntimeError("on_end")
+
+    app = raw_app(START, {"type": "http.response.body", "body": b"x"})
+    with capture(app, SETTINGS) as telemetry:
+        telemetry.tracer_provider.add_span_processor(Raising())
+        exchange = await call(app, http_scope("/raw/"))
+        assert telemetry.sample(names.INTERNAL_ERRORS, {names.LABEL_SIGNAL: "traces"}) == 1
+        assert len(telemetry.access_lines) == 1
+    assert exchange.body == b"x"
+
+
+async def test_5xx_that_breaks_off() -> None:
+    """A 5xx whose body breaks off is incomplete, which says more than its status."""
+
+    async def raw(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({**START, "status": 503})
+        raise RuntimeError("cable")
+
+    app = Starlette(routes=[Mount("/raw", raw)])
+    with capture(app, SETTINGS) as telemetry:
+        with pytest.raises(RuntimeError):
+            await call(app, http_scope("/raw/"))
+        [line] = telemetry.access_lines
+    assert (line[names.LABEL_ERROR_TYPE], line[names.LABEL_STATUS_CODE]) == (names.ERROR_INCOMPLETE_RESPONSE, 503)
+
+
+async def test_server_that_knows_no_client() -> None:
+    """Behind a unix socket there is no client's address."""
+    app = raw_app(START, {"type": "http.response.body", "body": b""})
+    with capture(app, SETTINGS) as telemetry:
+        await call(app, http_scope("/raw/", client=None))
+        assert telemetry.access_lines[0][names.LOG_CLIENT_ADDRESS] == ""
+
+
+async def test_start_that_fails() -> None:
+    """A lifespan whose start fails says so to the server, as without obslib."""
+
+    async def connect() -> None:
+        raise RuntimeError("no database")
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await connect()
+        yield
+
+    app = Starlette(lifespan=lifespan)
+    exchange = Exchange({"type": "lifespan.startup"})
+    with capture(app, SETTINGS), pytest.raises(RuntimeError, match="no database"):
+        await app({"type": "lifespan", "asgi": {}, "state": {}}, exchange.receive, exchange.send)
+    assert [message["type"] for message in exchange.sent] == ["lifespan.startup.failed"]
+
+
+@pytest.mark.parametrize("off", ["metrics_enabled", "logs_enabled", "traces_enabled"])
+async def test_one_signal_off(off: str) -> None:
+    """Each signal can be turned off alone; the others go on, and so does the request when telemetry fails."""
+    app = raw_app(START, {"type": "http.response.body", "body": b"x"})
+    settings = Settings(service_name="shop", extra_registries=(), **{off: False})  # type: ignore[arg-type]
+    with capture(app, settings) as telemetry:
+        assert (await call(app, http_scope("/raw/"))).body == b"x"
+        assert (await call(app, {**http_scope("/raw/"), "client": 3})).body == b"x"
+        assert bool(telemetry.access_lines) is (off != "logs_enabled")
+        assert bool(telemetry.spans) is (off != "traces_enabled")
+        requests = [
+            family for family in telemetry.registry.collect() if family.name == names.HTTP_SERVER_REQUEST_DURATION
+        ]
+        assert bool(requests) is (off != "metrics_enabled")
+
+
+def test_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library or instrumentation package that is not installed is passed over."""
+    missing = {
+        "ghost": ("no_such_library", "opentelemetry.instrumentation.httpx", "X"),
+        "half": ("httpx", "opentelemetry.instrumentation.no_such_package", "X"),
+        "none": ("httpx", "no_such_namespace.package", "X"),
+    }
+    monkeypatch.setattr("obslib._outbound.LIBRARIES", missing)
+    monkeypatch.delenv("OTEL_SEMCONV_STABILITY_OPT_IN", raising=False)
+    undo = instrument_libraries(tuple(missing), NoOpTracerProvider())
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "chosen/meanwhile")
+    undo()
+    assert os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] == "chosen/meanwhile"
+
+
+async def test_other_propagators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A propagator from another package reads its own headers."""
+
+    class Theirs(TextMapPropagator):
+        def extract(self, carrier: Any, context: Any = None, getter: Any = None) -> Context:
+            span_context = SpanContext(int(carrier["x-their-trace"], 16), 5, is_remote=True, trace_flags=TraceFlags(1))
+            return trace.set_span_in_context(NonRecordingSpan(span_context), context)
+
+        def inject(self, carrier: Any, context: Any = None, setter: Any = None) -> None: ...
+
+        @property
+        def fields(self) -> set[str]:
+            return set()
+
+    class Point:
+        @staticmethod
+        def load() -> type[Theirs]:
+            return Theirs
+
+    monkeypatch.setattr("obslib._traces.entry_points", lambda **_query: [Point()])
+    app = raw_app(START, {"type": "http.response.body", "body": b""})
+    settings = Settings(service_name="shop", service_version="2", extra_registries=(), propagators=("jaeger",))
+    with capture(app, settings) as telemetry:
+        await call(app, http_scope("/raw/", headers=[(b"x-their-trace", b"ab")]))
+        [span] = telemetry.spans
+    assert span.parent is not None
+    assert span.parent.trace_id == 0xAB
+    assert span.resource.attributes["service.version"] == "2"

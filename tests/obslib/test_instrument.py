@@ -297,3 +297,40 @@ with obslib.instrument(FastAPI()):
 say(after=HTTPXClientInstrumentor().is_instrumented_by_opentelemetry)
 """)
     assert said == {"after": True}
+
+
+def test_application_and_process() -> None:
+    """A program may instrument an application and itself; starting twice, or after the end, does nothing."""
+    said = run("""
+app = obslib.instrument(FastAPI())
+process = obslib.instrument_process()
+process.start()
+threads = threading.active_count()
+process.shutdown()
+process.start()
+say(apart=process is not app, threads=threads, after=threading.active_count(), running=process.running)
+""")
+    assert said == {"apart": True, "threads": 2, "after": 1, "running": False}
+
+
+def test_logs_off() -> None:
+    """Without logs nothing about logging changes."""
+    said = run("""
+with obslib.instrument(FastAPI(), Settings.from_env(logs_enabled=False)) as observability:
+    observability.start()
+    observability.startup_complete()
+    say(structlog=structlog.is_configured(), handlers=len(logging.getLogger().handlers))
+""")
+    assert said == {"structlog": False, "handlers": 0}
+
+
+def test_warnings_that_were_captured_before() -> None:
+    """Warnings that the program captured itself stay captured afterwards."""
+    said = run("""
+import warnings
+logging.captureWarnings(True)
+before = warnings.showwarning
+obslib.instrument(FastAPI()).shutdown()
+say(same=warnings.showwarning is before)
+""")
+    assert said == {"same": True}

@@ -156,3 +156,19 @@ def test_threads_lose_nothing(instruments: Instruments) -> None:
         thread.join()
     assert instruments.registry.get_sample_value("orders_total") == 16_000
     assert instruments.registry.get_sample_value("took_seconds_count") == 16_000
+
+
+@pytest.mark.parametrize("content_type", [TEXT, OPENMETRICS])
+def test_change_while_it_is_rendered(instruments: Instruments, content_type: str) -> None:
+    """A value that changes while it is written down is written anew next time."""
+    seen = 0
+
+    def read() -> float:
+        nonlocal seen
+        seen += 1
+        depth.set(0)  # as another thread would
+        return seen
+
+    depth = instruments.gauge("depth", "Depth.", function=read)
+    for expected in ("1.0", "2.0"):
+        assert f'\ndepth{{worker="0"}} {expected}\n' in render(instruments, content_type)

@@ -101,12 +101,15 @@ def test_metrics_on_their_own_port(tmp_path: Path) -> None:
     from tests.obslib.processes import free_port
 
     port = free_port()
-    with serving(APP, tmp_path, OBSLIB_METRICS_PORT=str(port)) as server:
+    with serving(APP, tmp_path, OBSLIB_METRICS_PORT=str(port), OBSLIB_METRICS_TOKEN="s3cret") as server:
         assert server.get("/metrics")[0] == 404
         beside = Server(server.process, port, tmp_path / "output.txt")
-        status, body = beside.get("/metrics", {"accept-encoding": "identity"})
+        token = {"authorization": "Bearer s3cret"}
+        status, body = beside.get("/metrics", {"accept-encoding": "identity", **token})
         assert (status, b"target_info" in body) == (200, True)
-        assert beside.get("/metrics", {"accept-encoding": "gzip"})[1].startswith(b"\x1f\x8b")
+        assert beside.get("/metrics", {"accept-encoding": "gzip", **token})[1].startswith(b"\x1f\x8b")
+        assert beside.get("/metrics", token, method="HEAD") == (200, b"")
+        assert beside.get("/metrics")[0] == 401
         assert beside.get("/other")[0] == 404
 
 

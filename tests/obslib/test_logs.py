@@ -352,3 +352,47 @@ def test_timestamps(unix_ns: int) -> None:
         datetime.fromtimestamp(unix_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{unix_ns // 1000 % 10**6:06d}Z"
     )
     assert Clock().format(unix_ns) == expected
+
+
+def test_console_without_an_exception() -> None:
+    """For people, values of every kind are shown as they are."""
+    with capture(FastAPI(), Settings(service_name="shop", extra_registries=(), log_format="console")) as captured:
+        log.info("shown", nothing=None, ratio=1.5, deep=[[[[[[[[[1]]]]]]]]], huge=2**80)
+        text = captured.text
+    assert text.count("\n") == 1
+    assert "None" in text
+    assert "1.5" in text
+
+
+def test_keys_without_end(telemetry: Captured) -> None:
+    """Keys that never repeat cost no memory for ever, and are redacted all the same."""
+    for number in range(5000):
+        log.info("x", **{f"key_{number}": 1, f"password_{number}_password": "p"})
+    assert telemetry.lines[-1]["password_4999_password"] == "[REDACTED]"
+
+
+def test_texts_without_end() -> None:
+    """Paths and routes that never repeat leave the access line's memory bounded."""
+    line = AccessLine("shop")
+    for number in range(3000):
+        record = RequestRecord({"path": f"/{number}" + "x" * (number % 400)}, "GET", 0, 1)
+        record.route = f"/{number}"
+        assert json.loads(line.render(record, "t"))["http_route"] == f"/{number}"
+    assert len(line._texts) <= 1024
+    assert len(line._frames) <= 1024
+
+
+def test_logger_without_instrumentation_twice(capfd: pytest.CaptureFixture[str]) -> None:
+    """Lines before any set-up keep coming, and those below INFO do not."""
+    early = obslib.get_logger("early")
+    for event in ("one", "two"):
+        early.info(event)
+        early.debug(event)
+    assert [json.loads(line)["event"] for line in capfd.readouterr().out.splitlines()] == ["one", "two"]
+
+
+def test_forgetting(telemetry: Captured) -> None:
+    """`clear` forgets spans and lines."""
+    log.info("x")
+    telemetry.clear()
+    assert (telemetry.lines, telemetry.spans) == ([], [])

@@ -53,6 +53,7 @@ def fastapi_app() -> FastAPI:
     async def item(tenant: str, item_id: int) -> int:
         return item_id
 
+    sub.include_router(inner, prefix="/included")
     app.mount("/tenants/{tenant}", sub)
     app.mount("/raw", raw)
     app.router.routes.append(Route("/plain/{number:int}", endpoint))
@@ -70,6 +71,7 @@ def fastapi_app() -> FastAPI:
         ("/b/shared", "/b/shared"),
         ("/files/a/b/c", "/files/{rest}"),
         ("/tenants/acme/items/1", "/tenants/{tenant}/items/{item_id}"),
+        ("/tenants/acme/included/inner/leaf/1", "/tenants/{tenant}/included/inner/leaf/{leaf_id}"),
         ("/tenants/acme/none", "/tenants/{tenant}/{path}"),
         ("/raw/any/thing", "/raw/{path}"),
         ("/plain/3", "/plain/{number}"),
@@ -168,3 +170,32 @@ def test_zero_children_are_bounded() -> None:
     app = Starlette(routes=[Route(f"/r{number}", endpoint) for number in range(700)])
     with capture(app, SETTINGS) as telemetry:
         assert len(telemetry.samples(f"{names.HTTP_SERVER_REQUEST_DURATION}_count")) == 500
+
+
+def test_routes_in_routes_in_routes() -> None:
+    """Mounts within mounts are followed to a depth that no service has, and no further."""
+    app = Starlette(routes=[Route("/leaf", endpoint)])
+    for _ in range(20):
+        app = Starlette(routes=[Mount("/m", app)])
+    with capture(app, SETTINGS) as telemetry:
+        assert telemetry.samples(f"{names.HTTP_SERVER_REQUEST_DURATION}_count") == {}
+
+
+async def test_mounts_of_other_applications() -> None:
+    """While one application is instrumented, mounts of others go on as before."""
+    other = Starlette(routes=[Mount("/m", routes=[Route("/two", endpoint)])])
+    with capture(fastapi_app(), SETTINGS) as telemetry:
+        assert (await call(other, http_scope("/m/two"))).body == b"here"
+        assert telemetry.access_lines == []
+
+
+def test_class_that_somebody_else_changed() -> None:
+    """An application whose class was changed after us keeps that class."""
+    app = Starlette()
+    with capture(app, SETTINGS):
+
+        class Theirs(type(app)):  # type: ignore[misc]
+            pass
+
+        app.__class__ = Theirs
+    assert type(app) is Theirs

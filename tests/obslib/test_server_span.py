@@ -385,3 +385,29 @@ def test_unknown_part() -> None:
     )
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
         ServerSpan("GET", SpanContext(1, 2, is_remote=False), None, record).colour  # noqa: B018
+
+
+async def test_unsampled() -> None:
+    """An unsampled request has ids and a context, and nothing is made or sent."""
+    seen: list[trace.Span] = []
+    with served(app_that(lambda: seen.append(trace.get_current_span())), traces_sampler="always_off") as running:
+        await call(running.app, http_scope("/items/1"))
+        assert running.spans() == []
+    assert seen[0].get_span_context().is_valid
+    assert not seen[0].is_recording()
+
+
+def test_pieces_without_end() -> None:
+    """Paths, hosts and routes that never repeat leave the encoder's memory bounded."""
+    encoder = ServerSpanEncoder(REQUEST_ID)
+    context = SpanContext(1, 2, is_remote=False)
+    for number in range(1500):
+        values = {
+            "method": "GET", "path": f"/{number}" + "x" * (number % 300), "version": "1.1", "host": b"h%d" % number,
+            "client": f"{number}", "user_agent": "u" * (number % 300), "query": "", "route": f"/{number}", "status": 200,
+            "error_type": "", "sizes": (number, 0), "request_id": "r" * (number % 128 + 1), "duration_ns": 0,
+        }  # fmt: skip
+        encoder.encode(a_record(values), context, None, 5)
+    kept = [value for value in vars(encoder).values() if isinstance(value, dict)]
+    assert len(kept) == 6
+    assert max(map(len, kept)) <= 512

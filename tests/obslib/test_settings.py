@@ -42,6 +42,7 @@ def test_defaults_need_no_environment() -> None:
         ({"OBSLIB_ENGINE": "contrib"}, "engine", "contrib"),
         ({"OBSLIB_METRICS_PORT": "9100"}, "metrics_port", 9100),
         ({"OBSLIB_ACCESS_LOG": "off"}, "access_log", False),
+        ({"OBSLIB_ACCESS_LOG": "Yes"}, "access_log", True),
         ({"OBSLIB_LOG_LEVEL": "debug"}, "log_level", "DEBUG"),
         ({"OBSLIB_EXCLUDED_PATHS": "/healthz, /static/*"}, "excluded_paths", ("/healthz", "/static/*")),
         ({"OBSLIB_REDACTED_KEYS": "iban"}, "redacted_keys", frozenset({"iban"})),

@@ -1,8 +1,10 @@
 """The way to stdout: nothing waits for it but whoever asks to, and what is dropped is counted."""
 
 import os
+import select
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any, Literal
@@ -173,7 +175,16 @@ def test_close_gives_up_on_a_stalled_stdout(stdout: Pipe) -> None:
     drops = Drops()
     sink = stdout.sink(drops, buffer_bytes=256 * 1024)  # more than the pipe takes
     sink.start()
-    fill(sink, drops, b"x" * 1023 + b"\n", 10_000)
+    line = b"x" * 1023 + b"\n"
+    fill(sink, drops, line, 10_000)
+    # The writer now hangs in what the pipe does not take, and has made room for lines that it will never come to.
+    deadline = time.monotonic() + 60
+    while True:
+        before = drops.total()
+        sink.write(line)
+        if drops.total() == before:
+            break
+        assert time.monotonic() < deadline
     assert not sink.close(0.05)
     sink.write(b"late\n")
     assert drops[names.DROPPED_SHUTDOWN] >= 1
@@ -218,6 +229,9 @@ def test_non_blocking_stdout(stdout: Pipe) -> None:
     sink.start()
     for _ in range(300):
         sink.write(b"w" * 1023 + b"\n")
+    deadline = time.monotonic() + 60
+    while select.select([], [stdout.stream.fileno()], [], 0)[1]:  # until the pipe is full
+        assert time.monotonic() < deadline
     assert stdout.read(300 * 1024) == (b"w" * 1023 + b"\n") * 300
     assert sink.close(10)
 
