@@ -6,7 +6,7 @@ from typing import Any, Final
 from celery import Celery
 from kombu import Exchange, Queue
 
-from demo_service.config import Config
+from demo_service.config import Config, SetupError
 
 TASK: Final = "demo_service.fulfil_order"
 QUEUE: Final = "fulfilment"
@@ -24,7 +24,7 @@ def create_celery(config: Config, *, consuming: bool) -> Celery:
     Return a Celery application that publishes, or consumes, fulfilment jobs.
 
     Raises:
-        OSError: The queue's directory cannot be made.
+        SetupError: The queue's directory cannot be made.
     """
     celery = Celery("demo_service", set_as_current=False)
     celery.conf.update(
@@ -66,8 +66,14 @@ def _transport(url: str, *, consuming: bool) -> dict[str, Any]:
     if url.startswith("filesystem://"):
         folder = Path(url.removeprefix("filesystem://"))
         messages, processed = folder / "messages", folder / "staging"
-        for needed in (messages, processed):
-            needed.mkdir(parents=True, exist_ok=True)
+        try:
+            for needed in (messages, processed):
+                needed.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(
+                f"SHOP_BROKER_URL: no queue can be made in {folder}: {error.strerror}. "
+                "Name a directory that can be written."
+            ) from None
         return {
             "broker_url": "filesystem://",
             "broker_transport": "demo_service.filequeue:Transport",

@@ -7,7 +7,6 @@ import threading
 from contextlib import suppress
 from typing import Final
 
-from celery import Celery
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 from opentelemetry import context, propagate
@@ -38,7 +37,9 @@ class Relay:
     """
 
     def __init__(self, config: Config, *, metrics: ShopMetrics, faults: Faults) -> None:
-        self._config = config
+        self._database_url = config.database_url
+        # Here, where a setting that cannot work still ends the start, and not the thread.
+        self._celery = create_celery(config, consuming=False)
         self._metrics = metrics
         self._faults = faults
         self._thread = threading.Thread(target=self._run, name="outbox-relay", daemon=True)
@@ -74,18 +75,17 @@ class Relay:
 
     async def _relay(self) -> None:
         self._loop = asyncio.get_running_loop()
-        database = Database(self._config.database_url, connections=1, faults=self._faults)
-        celery = create_celery(self._config, consuming=False)
+        database = Database(self._database_url, connections=1, faults=self._faults)
         try:
             while not self._stopping.is_set():
                 self._wake.clear()
-                more = await self._guarded_pass(database, celery)
+                more = await self._guarded_pass(database)
                 if not more:
                     await self._rest()
         finally:
             self._loop = None
             await database.close()
-            celery.close()
+            self._celery.close()
 
     async def _rest(self) -> None:
         # Replicas spread their passes; an order placed here ends the rest at once.
@@ -95,9 +95,9 @@ class Relay:
         except TimeoutError:
             return
 
-    async def _guarded_pass(self, database: Database, celery: Celery) -> bool:
+    async def _guarded_pass(self, database: Database) -> bool:
         try:
-            return await self._pass(database, celery)
+            return await self._pass(database)
         except DatabaseUnavailableError as error:
             self._metrics.backlog.set(math.nan)
             log.warning("relay_database_unavailable", reason=repr(error.__cause__))
@@ -106,7 +106,7 @@ class Relay:
             log.exception("relay_pass_failed")
             return False
 
-    async def _pass(self, database: Database, celery: Celery) -> bool:
+    async def _pass(self, database: Database) -> bool:
         """Publish one batch; return whether there may be more at once."""
         # Nobody's request waits for these statements: they would be traces of their own, one a second.
         with suppress_instrumentation():
@@ -115,19 +115,19 @@ class Relay:
             if not due or self.outage.paused():
                 return False
             jobs = await outbox.claim(database, _BATCH)
-        failed = [job.order_id for job in jobs if not self._publish(celery, job)]
+        failed = [job.order_id for job in jobs if not self._publish(job)]
         if failed:
             with suppress_instrumentation():
                 await outbox.release(database, failed, delay_seconds=_RELEASE_SECONDS)
         return len(jobs) == _BATCH and not failed
 
-    def _publish(self, celery: Celery, job: outbox.Job) -> bool:
+    def _publish(self, job: outbox.Job) -> bool:
         if self.outage.paused() or self._stopping.is_set():
             return False
         token = context.attach(propagate.extract(job.trace_context))
         try:
             self._faults.check("queue")
-            publish(celery, job.order_id, expires_seconds=job.lease_seconds)
+            publish(self._celery, job.order_id, expires_seconds=job.lease_seconds)
         except (BrokerError, KombuError, OSError) as error:
             self.outage.failed(error)
             self._metrics.published.labels("failed").inc()

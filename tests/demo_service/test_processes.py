@@ -73,6 +73,30 @@ def test_a_taken_port_is_one_sentence_and_status_2(processes: Roles, role: str) 
     assert "Traceback" not in said
 
 
+def test_a_taken_metrics_port_is_one_sentence_and_status_2(processes: Roles) -> None:
+    """The worker's only port is the one it is scraped at."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = processes.start("worker", "--metrics-port", str(port))
+        assert process.wait(60) == 2
+    said = processes.said("worker").splitlines()[-1]
+    assert said.startswith(
+        f"demo_service worker: The metrics cannot be served on 127.0.0.1:{port}: Address already in use."
+    )
+
+
+@pytest.mark.parametrize(("role", "option"), [("shop", "--port"), ("worker", "--metrics-port")])
+def test_a_queue_that_cannot_be_made_is_one_sentence_and_status_2(processes: Roles, role: str, option: str) -> None:
+    """A shop without its relay would take orders that nobody ever fulfils."""
+    (processes.folder / "file").touch()
+    processes.environ["SHOP_BROKER_URL"] = f"filesystem://{processes.folder}/file/queue"
+    process = processes.start(role, option, str(free_ports(1)[0]))
+    assert process.wait(60) == 2
+    said = processes.said(role)
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith(f"demo_service {role}: SHOP_BROKER_URL: no queue can be made in ")
+
+
 @pytest.mark.parametrize("variable", ["SHOP_CACHE_URL", "OBSLIB_LOG_LEVEL", "SHOP_CASH_URL"])
 def test_a_broken_setting_is_one_sentence_and_status_2(processes: Roles, variable: str) -> None:
     """Whoever owns the setting, the process names it and ends."""
