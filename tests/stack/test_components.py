@@ -5,12 +5,13 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stack.components import debian, golang, install, on_path
-from stack.components.catalogue import HAPROXY, JAEGER, PROMETHEUS, REDIS, Component, Requirement, Version
+from stack.components.catalogue import HAPROXY, JAEGER, POSTGRESQL, PROMETHEUS, REDIS, Component, Requirement, Version
 from stack.components.progress import Progress, elapsed
 from stack.errors import ComponentMissingError
 
@@ -43,6 +44,7 @@ Conf haproxy (2.6.12-1+deb12u4 Debian-Security:12/oldstable-security [amd64])
         (HAPROXY, HAPROXY_SAYS, (2, 6, 12)),
         (REDIS, REDIS_SAYS, (7, 0, 15)),
         (JAEGER, '{"gitCommit":"8498","gitVersion":"v2.13.0","buildDate":"2026-01-01"}', (2, 13, 0)),
+        (POSTGRESQL, "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", (15, 18)),
         (JAEGER, '{"gitCommit":"","gitVersion":"","buildDate":""}', None),
         (PROMETHEUS, "command not found", None),
     ],
@@ -157,6 +159,72 @@ def test_without_go_jaeger_is_missing_and_the_sentence_says_what_that_means(
         "Go is not installed; with Go, Jaeger would be built from source. Without Jaeger, traces are recorded but not "
         "stored, and `python -m stack trace` has nothing to show."
     )
+
+
+def test_without_apt_the_package_manager_is_named(
+    path_with: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no Debian is, the person who reads it has another way."""
+    path_with()
+    monkeypatch.setattr(debian, "is_available", lambda: False)
+
+    result = install.install_all(Progress(io.StringIO()), requirements=(HAPROXY,), cache=tmp_path / "cache")
+
+    assert result.missing["haproxy"] == (
+        "This machine has no apt to take haproxy from. Install HAProxy with your package manager. "
+        "Without HAProxy, one replica is reached directly, and the shop cannot be scaled."
+    )
+
+
+def test_a_package_that_is_too_old_is_not_taken(
+    path_with: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old distribution's package is refused with both versions, and nothing of it stays."""
+
+    def old(requirement: Requirement, _apt: object, prefix: Path) -> Component:
+        program(prefix, "haproxy", "")
+        executables = {"haproxy": str(prefix / "haproxy")}
+        return Component(name=requirement.name, version="2.2.9", source="Debian", executables=executables)
+
+    path_with()
+    (tmp_path / "prefix").mkdir()
+    monkeypatch.setattr(debian, "is_available", lambda: True)
+    monkeypatch.setattr(debian, "install", old)
+
+    result = install.install_all(Progress(io.StringIO()), requirements=(HAPROXY,), cache=tmp_path / "cache")
+
+    assert "Debian's HAProxy is 2.2.9; 2.6 or newer is needed." in result.missing["haproxy"]
+    assert [path.name for path in (tmp_path / "cache/components").iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_go_that_is_too_old_is_named_with_the_version_it_needs(
+    path_with: Callable[..., None], tmp_path: Path
+) -> None:
+    """The sentence says which Go was found and what it would have been for."""
+    path_with(go="go version go1.18.1 linux/amd64")
+
+    result = install.install_all(Progress(io.StringIO()), requirements=(JAEGER,), cache=tmp_path / "cache")
+
+    assert (
+        "bin/go is Go 1.18; 1.21 or newer is needed; with Go, Jaeger would be built from source."
+        in (result.missing["jaeger"])
+    )
+
+
+def test_programs_that_debian_keeps_off_the_path_are_found(path_with: Callable[..., None], tmp_path: Path) -> None:
+    """Of several major versions the newest is taken."""
+    path_with()
+    for version in ("13", "15"):
+        (tmp_path / version).mkdir()
+        for name in POSTGRESQL.executables:
+            program(tmp_path / version / "bin", name, f"postgres (PostgreSQL) {version}.4 (Debian)")
+    requirement = replace(POSTGRESQL, directory_pattern=f"{tmp_path.relative_to('/')}/*/bin")
+
+    found, complaint = on_path.find(requirement)
+
+    assert complaint == ""
+    assert found is not None
+    assert found.version == "15.4"
 
 
 @pytest.fixture

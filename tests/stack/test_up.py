@@ -109,6 +109,7 @@ def test_it_runs_without_any_component(up: Up) -> None:
     assert [process["name"] for process in processes] == ["shop-1", "payments", "worker-1", "supervisor"]
     assert status["healthy"] is True
     assert status["shop_url"] == processes[0]["url"]
+    assert "Missing: jaeger is not there." in run("--state-dir", str(up.state.path), "status").stdout
     assert sorted(status["missing"]) == ["haproxy", "jaeger", "prometheus", "redis"]  # type: ignore[call-overload] # JSON
 
 
