@@ -11,10 +11,10 @@ from starlette.applications import Starlette
 
 from obslib import names
 from obslib._framework import SCOPE_RECORD, is_fastapi
-from obslib._outbound import demand_stable_conventions, has_stable_http_conventions
+from obslib._outbound import demand_stable_conventions
 from obslib._record import RequestRecord
 from obslib._span_attributes import describe_outcome, final_name
-from obslib.exceptions import ConfigurationError, MissingExtraError
+from obslib.exceptions import ConfigurationError, MissingExtraError, ObslibError
 from obslib.settings import Settings
 
 _NO_CONTEXT: Final = Context()
@@ -63,31 +63,14 @@ def install_contrib(
         MissingExtraError: opentelemetry-instrumentation-fastapi is not installed.
         ConfigurationError: The application is not FastAPI's, is instrumented already, or old conventions are demanded.
     """
-    if not is_fastapi(app):
-        raise ConfigurationError('Settings.engine="contrib" needs a FastAPI application; use engine="obslib".')
     undo_conventions = demand_stable_conventions()
-    if not has_stable_http_conventions():
-        raise ConfigurationError(
-            'Settings.engine="contrib" needs the stable conventions: set OTEL_SEMCONV_STABILITY_OPT_IN=http before the '
-            "process starts."
-        )
     try:
-        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # noqa: PLC0415 -- an extra
-    except ImportError as error:
-        raise MissingExtraError(
-            'Settings.engine="contrib" needs the extra: pip install "obslib-fastapi[contrib]"'
-        ) from error
-    if app.middleware_stack is not None:
-        raise ConfigurationError(
-            'Settings.engine="contrib" must be set up before the application serves its first event: contrib silently '
-            "does nothing afterwards."
-        )
-    if getattr(app, "_is_instrumented_by_opentelemetry", False):
-        raise ConfigurationError(
-            "FastAPIInstrumentor has instrumented this application already. Remove that call: obslib makes it itself."
-        )
+        instrumentor = _find_instrumentor(app)
+    except ObslibError:
+        undo_conventions()
+        raise
     fastapi_app: Any = app  # is_fastapi() has seen to it, without importing FastAPI for its type
-    FastAPIInstrumentor.instrument_app(
+    instrumentor.instrument_app(
         fastapi_app,
         server_request_hook=recorder.adopt,
         tracer_provider=provider,
@@ -97,7 +80,7 @@ def install_contrib(
     )
 
     def undo() -> None:
-        FastAPIInstrumentor.uninstrument_app(fastapi_app)
+        instrumentor.uninstrument_app(fastapi_app)
         # contrib leaves a built stack, to which no middleware can be added, and its marks on the application.
         for name in ("build_middleware_stack", "_is_instrumented_by_opentelemetry"):
             vars(app).pop(name, None)
@@ -105,6 +88,44 @@ def install_contrib(
         undo_conventions()
 
     return undo
+
+
+def _find_instrumentor(app: Starlette) -> Any:
+    """Return contrib's class, if it can do what is asked of it here."""
+    if not is_fastapi(app):
+        raise ConfigurationError('Settings.engine="contrib" needs a FastAPI application; use engine="obslib".')
+    try:
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # noqa: PLC0415 -- an extra
+    except ImportError as error:
+        raise MissingExtraError(
+            'Settings.engine="contrib" needs the extra: pip install "obslib-fastapi[contrib]"'
+        ) from error
+    if not _uses_stable_conventions():
+        raise ConfigurationError(
+            'Settings.engine="contrib" needs the stable conventions, and this process uses the retired ones: set '
+            "OTEL_SEMCONV_STABILITY_OPT_IN=http before it starts."
+        )
+    if app.middleware_stack is not None:
+        raise ConfigurationError(
+            'Settings.engine="contrib" must be set up before the application serves its first event: contrib silently '
+            "does nothing afterwards."
+        )
+    if getattr(app, "_is_instrumented_by_opentelemetry", False):
+        raise ConfigurationError(
+            "FastAPIInstrumentor has instrumented this application already. Remove that call: obslib makes it itself."
+        )
+    return FastAPIInstrumentor
+
+
+def _uses_stable_conventions() -> bool:
+    """Tell what contrib's packages will do: the first of them that is set up decides for the whole process."""
+    from opentelemetry.instrumentation import _semconv  # noqa: PLC0415 -- an extra; there is no public way to ask
+
+    conventions = _semconv._OpenTelemetrySemanticConventionStability  # noqa: SLF001
+    conventions._initialize()  # type: ignore[no-untyped-call]  # noqa: SLF001
+    signal = _semconv._OpenTelemetryStabilitySignalType.HTTP  # noqa: SLF001
+    mode = conventions._get_opentelemetry_stability_opt_in_mode(signal)  # noqa: SLF001
+    return bool(mode is not _semconv._StabilityMode.DEFAULT)  # noqa: SLF001
 
 
 def _excluded_urls(settings: Settings) -> str:

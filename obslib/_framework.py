@@ -183,11 +183,7 @@ def route_template(record: RequestRecord) -> str:
 def _leaf_template(record: RequestRecord, scope: Scope) -> str | None:
     context = _effective_context(scope)
     if context is not None and context is not record.mount_context:
-        template = getattr(context, "path_format", "") or getattr(
-            getattr(context, "starlette_route", None), "path_format", None
-        )
-        if template and not isinstance(getattr(context, "original_route", None), Mount):
-            return str(template)
+        return str(context.path_format or context.starlette_route.path_format)
     route = scope.get("route")
     if route is not None and route is not record.mount_route and not isinstance(route, (Mount, Host)):
         template = getattr(route, "path_format", None)

@@ -67,11 +67,6 @@ def demand_stable_conventions() -> Callable[[], None]:
     return undo
 
 
-def has_stable_http_conventions() -> bool:
-    """Tell whether HTTP spans will have the stable names and no others."""
-    return "http" in {part.strip() for part in os.environ.get(_OPT_IN, "").split(",")}
-
-
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None

@@ -52,19 +52,26 @@ async def test_too_late() -> None:
     assert "first event" in refused(app)
 
 
-def test_old_conventions() -> None:
-    """A process that demands the retired conventions is refused."""
+@pytest.mark.parametrize(
+    ("before", "opt_in"),
+    [("", "database"), ("FastAPIInstrumentor.instrument_app(FastAPI())", "")],
+    ids=["demanded", "decided by another package"],
+)
+def test_old_conventions(before: str, opt_in: str) -> None:
+    """A process that uses the retired conventions is refused, whoever chose them."""
     said = run_python(
-        """
+        f"""
         import json
         from fastapi import FastAPI
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
         import obslib
+        {before}
         try:
             obslib.instrument(FastAPI(), obslib.Settings.from_env(engine="contrib"))
         except obslib.exceptions.ConfigurationError as error:
-            print(json.dumps({"sentence": str(error)}))
+            print(json.dumps({{"sentence": str(error)}}))
         """,
-        OTEL_SEMCONV_STABILITY_OPT_IN="database",
+        OTEL_SEMCONV_STABILITY_OPT_IN=opt_in,
     )
     assert "OTEL_SEMCONV_STABILITY_OPT_IN=http" in said[-1]["sentence"]
 

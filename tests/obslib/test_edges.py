@@ -113,6 +113,19 @@ async def test_send_to_a_client_that_has_gone() -> None:
         assert telemetry.access_lines[0][names.LABEL_ERROR_TYPE] == names.ERROR_CLIENT_DISCONNECT
 
 
+async def test_client_gone_before_any_response() -> None:
+    """An application that gives up because its client has gone answered nothing, and failed nobody."""
+
+    async def raw(_scope: Any, receive: Any, _send: Any) -> None:
+        assert (await receive())["type"] == "http.disconnect"
+
+    app = Starlette(routes=[Mount("/raw", raw)])
+    with capture(app, SETTINGS) as telemetry:
+        await call(app, http_scope("/raw/"), {"type": "http.disconnect"})
+        [line] = telemetry.access_lines
+    assert (line[names.LABEL_ERROR_TYPE], line[names.LABEL_STATUS_CODE]) == (names.ERROR_CLIENT_DISCONNECT, None)
+
+
 async def test_incomplete_response() -> None:
     """A response that starts and never ends is incomplete."""
     app = raw_app(START)

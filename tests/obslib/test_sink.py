@@ -222,16 +222,22 @@ def test_stdout_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert written == ["line\n"]
 
 
-def test_non_blocking_stdout(stdout: Pipe) -> None:
-    """A stdout that somebody made non-blocking is waited for."""
+def test_non_blocking_stdout(stdout: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stdout that somebody made non-blocking, and that is full, is waited for."""
+    waiting = threading.Event()
+    wait = select.select
+
+    def seen(*args: Any) -> Any:
+        waiting.set()
+        return wait(*args)
+
+    monkeypatch.setattr("obslib._sink.select.select", seen)
     os.set_blocking(stdout.stream.fileno(), False)
     sink = stdout.sink(Drops(), buffer_bytes=1 << 20)
     sink.start()
     for _ in range(300):
         sink.write(b"w" * 1023 + b"\n")
-    deadline = time.monotonic() + 60
-    while select.select([], [stdout.stream.fileno()], [], 0)[1]:  # until the pipe is full
-        assert time.monotonic() < deadline
+    assert waiting.wait(60)
     assert stdout.read(300 * 1024) == (b"w" * 1023 + b"\n") * 300
     assert sink.close(10)
 
