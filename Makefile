@@ -80,7 +80,7 @@ test: format-check lint types imports ## everything, with the real Prometheus, J
 
 .PHONY: demo
 demo: $(READY) ## start the shop, its telemetry and steady load; Ctrl-C stops all of it
-	@$(BIN)/python -m stack up
+	@$(BIN)/python -m stack up $(ARGS)
 
 .PHONY: install
 install: $(READY) ## install the demo's components, start nothing
@@ -90,10 +90,34 @@ install: $(READY) ## install the demo's components, start nothing
 spike: $(READY) ## send a spike of load to the running demo
 	@$(BIN)/python -m stack spike
 
+.PHONY: status
+status: $(READY) ## what of the demo runs, where, and how much memory it takes
+	@$(BIN)/python -m stack status
+
 .PHONY: stop
 stop: $(READY) ## stop the running demo
 	@$(BIN)/python -m stack stop
 
+# --- what it costs ---------------------------------------------------------------------------------------------------
+
+BENCH_VENV := .venv-bench
+BENCH_READY := $(BENCH_VENV)/.ready
+
+$(BENCH_READY): requirements-bench.lock $(READY)
+	@echo "Setting up $(BENCH_VENV) from requirements-bench.lock …"
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	@$(BIN)/uv pip sync --quiet --python $(BENCH_VENV)/bin/python --require-hashes requirements-bench.lock
+	@$(BIN)/uv pip install --quiet --python $(BENCH_VENV)/bin/python --no-deps --editable .
+	@touch $@
+
+.PHONY: bench
+bench: $(BENCH_READY) ## obslib and its peers side by side: CPU a request, latency, scrapes, faults
+	$(BENCH_VENV)/bin/python -m benchmarks
+
+.PHONY: bench-quick
+bench-quick: $(BENCH_READY) ## the main rows of it, in two minutes
+	$(BENCH_VENV)/bin/python -m benchmarks --quick
+
 .PHONY: clean
 clean: ## remove what was made in this folder; the components' cache stays
-	rm -rf $(VENV) .stack build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH_VENV) .stack build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
