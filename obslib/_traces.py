@@ -21,6 +21,8 @@ from obslib.exceptions import MissingExtraError
 from obslib.settings import Settings
 
 _NO_CONTEXT: Final = Context()
+#: The key under which a context has its span.
+[_SPAN_KEY] = trace.set_span_in_context(trace.INVALID_SPAN, _NO_CONTEXT)
 _W3C: Final = ("tracecontext", "baggage")
 _W3C_HEADERS: Final = (b"traceparent", b"tracestate", b"baggage")
 #: https://www.w3.org/TR/trace-context/#traceparent-header, as far as version 00 goes; others take the long way.
@@ -71,7 +73,10 @@ class TracesRecorder:
         else:
             span = self._start_stock_span(record, incoming, caller, links)
         record.span = span
-        record.otel_context = trace.set_span_in_context(span, incoming)
+        if incoming is _NO_CONTEXT:
+            record.otel_context = Context({_SPAN_KEY: span})  # as set_span_in_context, without its two copies
+        else:
+            record.otel_context = trace.set_span_in_context(span, incoming)
 
     def _start_stock_span(
         self, record: RequestRecord, incoming: Context, caller: SpanContext | None, links: list[Link] | None
