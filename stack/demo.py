@@ -47,7 +47,6 @@ def up(options: Options, style: Style) -> None:
         StackError: it cannot start; nothing is left running.
 
     """
-    started = time.monotonic()
     if not 1 <= options.replicas <= MAX_REPLICAS:
         raise StackError(f"--replicas {options.replicas}: the shop can have 1 to {MAX_REPLICAS}.")
     options.state.create()
@@ -56,7 +55,7 @@ def up(options: Options, style: Style) -> None:
         say(style.strong("Components"))
         installation = install_all(Progress())
         plan = _plan(options, installation)
-        asyncio.run(_Run(options, plan, style, started).run())
+        asyncio.run(_Run(options, plan, style).run())
     finally:
         lock.release()
 
@@ -77,11 +76,10 @@ def _plan(options: Options, installation: Installation) -> Plan:
 class _Run:
     """One run, from the first process to the last."""
 
-    def __init__(self, options: Options, plan: Plan, style: Style, started: float) -> None:
+    def __init__(self, options: Options, plan: Plan, style: Style) -> None:
         self._options = options
         self._plan = plan
         self._style = style
-        self._started = started
         self._told_to_stop = asyncio.Event()
         self._pages: dict[str, str] = {}
         self._phase = STARTING
@@ -106,15 +104,21 @@ class _Run:
         before = time.monotonic()
         await supervisor.start(replicas=self._options.replicas, load=self._options.load)
         say(f"  everything is ready after {elapsed(time.monotonic() - before)}; waiting for the first data")
-        supervisor.first_data_seconds = await self._first_data(supervisor)
+        supervisor.first_data_seconds = await self._first_data(supervisor, before)
         self._pages = await pages.that_load(self._plan, http)
         self._phase = RUNNING
         trace = await asyncio.to_thread(example_trace, self._jaeger_url()) if self._options.load else ""
         status = await self._status(supervisor)
         say(screen.render(status, example_trace=trace, style=self._style))
 
-    async def _first_data(self, supervisor: Supervisor) -> float | None:
-        """Seconds from the command to the first scraped replica (under load: the first scraped request)."""
+    async def _first_data(self, supervisor: Supervisor, before: float) -> float | None:
+        """
+        Seconds until the first scraped replica (under load: the first scraped request).
+
+        Args:
+            before: when the first process was started; what had to be installed was there by then.
+
+        """
         if supervisor.prometheus is None:
             return None
         query = pages.REQUESTS_SEEN if self._options.load else pages.REPLICAS_UP
@@ -122,7 +126,7 @@ class _Run:
         while time.monotonic() < end:
             try:
                 if await supervisor.prometheus.value(query):
-                    return time.monotonic() - self._started
+                    return time.monotonic() - before
             except httpx.HTTPError:
                 pass
             await asyncio.sleep(0.2)

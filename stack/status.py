@@ -29,8 +29,8 @@ class StackStatus:
     The whole stack.
 
     Credentials are named by their file, never by their value. `peak_resident_bytes` is the largest sum of the
-    processes' resident memory seen; `first_data_seconds` counts from the command to the first request that Prometheus
-    knew of.
+    processes' resident memory seen; `first_data_seconds` counts from the first process' start to the first request
+    that Prometheus knew of.
     """
 
     state_directory: str
