@@ -12,6 +12,8 @@ READY := $(VENV)/.ready
 SOURCES := obslib demo_service stack tests
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The certificates the machine trusts, as pip does where it is told to: proxies with a certificate of their own are common.
+export UV_SYSTEM_CERTS := 1
 
 .PHONY: help
 help: ## list what can be made
