@@ -1,8 +1,8 @@
 """
 What a request may execute beside the bare application's own: the committed figure that no busy machine can blur.
 
-`python -m benchmarks.budget` compares with `budget.json`, `--renew` writes it anew, `--instructions` also counts machine
-instructions under valgrind, which takes a minute for each variant.
+`python -m benchmarks.budget` compares with `budget.json`, `--renew` writes it anew, `--instructions` also counts
+machine instructions under valgrind, which takes a minute for each variant.
 """
 
 import argparse

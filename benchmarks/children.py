@@ -25,6 +25,13 @@ _READY_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 
 
+def pin_this_process(cpu: int) -> None:
+    """Keep all threads of this process on one CPU, and those they start."""
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), {cpu})
+
+
 def pinned_to(cpu: int, command: Sequence[str]) -> list[str]:
     """Return the command that runs another one on one CPU."""
     return [sys.executable, str(Path(__file__).with_name("pinned.py")), str(cpu), *command]
@@ -40,16 +47,16 @@ class Child:
         log: Where its output goes.
     """
 
-    def __init__(self, command: Sequence[str], port: int, cpu: int, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], port: int, environment: Mapping[str, str], log: Path) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
         with log.open("wb") as output:
             # A session of its own: Ctrl-C reaches the bench alone, which then stops its children in order.
             self._process = subprocess.Popen(
-                pinned_to(cpu, command),
+                command,
                 cwd=ROOT,
-                env={**_plain_environment(), **environment},
+                env={**plain_environment(), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -141,9 +148,9 @@ class Children:
         self._ports.add(port)
         return port
 
-    def start(self, name: str, command: Sequence[str], port: int, cpu: int, environment: Mapping[str, str]) -> Child:
+    def start(self, name: str, command: Sequence[str], port: int, environment: Mapping[str, str]) -> Child:
         """Start a process; it is not ready yet."""
-        child = Child(command, port, cpu, environment, self._directory / f"{name}-{port}.log")
+        child = Child(command, port, environment, self._directory / f"{name}-{port}.log")
         self._running.append(child)
         return child
 
@@ -160,6 +167,9 @@ def _cpu_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
-def _plain_environment() -> dict[str, str]:
-    foreign = ("OTEL_", "OBSLIB_", "FASTAPI_", "LOGFIRE_", "PROMETHEUS_", "UVICORN_", "PYTHON")
-    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+def plain_environment() -> dict[str, str]:
+    """This process' environment without what would configure a variant behind our back."""
+    foreign = ("OTEL_", "OBSLIB_", "FASTAPI_", "LOGFIRE_", "PROMETHEUS_", "UVICORN_", "PYDANTIC_", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    # logfire is a plugin of pydantic: where it is installed, `import fastapi` imports it and the exporters.
+    return {**kept, "PYDANTIC_DISABLE_PLUGINS": "__all__"}

@@ -24,7 +24,7 @@ class Receiver:
     Serves connections.
 
     Args:
-        behaviour: `healthy`; `slow`, which answers late; or `flapping`, which breaks off every connection half the time.
+        behaviour: `healthy`; `slow`, which answers late; or `flapping`, which breaks off connections half the time.
     """
 
     def __init__(self, behaviour: str) -> None:

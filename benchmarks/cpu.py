@@ -1,5 +1,6 @@
 """CPU a request above the bare application, in a closed loop; and the latency's tail there."""
 
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -42,23 +43,37 @@ def many_routes(chosen: Sequence[Variant]) -> list[Case]:
     ]
 
 
-def run(site: Site, cases: Sequence[Case], *, rounds: int, seconds: int, told: Callable[[str], None]) -> list[Sample]:
+def run(
+    site: Site,
+    cases: Sequence[Case],
+    *,
+    rounds: int,
+    seconds: int,
+    told: Callable[[str], None],
+    both_ways: bool = True,
+    enough: Callable[[int], bool] = lambda _: False,
+) -> list[Sample]:
     """
-    Measure all cases in each round, with fresh processes, in an order that turns from round to round.
+    Measure all cases in each round, with fresh processes, beginning with another one each time.
 
     Args:
         site: Where.
         cases: What.
         rounds: How often.
-        seconds: How long each case is under load in a round.
+        seconds: How long each case is under load, each way.
         told: Told of each round.
+        both_ways: Whether a round goes through the cases backwards, too: a machine that slows down meanwhile slows all.
+        enough: Asked after each round, with their number, whether to end early.
     """
-    samples = []
+    samples: list[Sample] = []
     for round_ in range(rounds):
+        if round_ and enough(round_):
+            break
         told(f"CPU a request: round {round_ + 1} of {rounds}, {len(cases)} servers")
         turn = round_ * 3 % len(cases)
         with site.serving([*cases[turn:], *cases[:turn]]) as servers:
-            samples += [site.closed_loop(server, round_, seconds) for server in servers]
+            turned = [*servers, *reversed(servers)] if both_ways else servers
+            samples += [site.closed_loop(server, round_, seconds) for server in turned]
     return samples
 
 
@@ -71,9 +86,9 @@ class Costs:
     """
 
     def __init__(self, samples: Sequence[Sample]) -> None:
-        self._by_label: dict[str, dict[int, Sample]] = {}
+        self._by_label: dict[str, dict[int, list[Sample]]] = {}
         for sample in samples:
-            self._by_label.setdefault(sample.label, {})[sample.round] = sample
+            self._by_label.setdefault(sample.label, {}).setdefault(sample.round, []).append(sample)
         self._rounds = sorted({sample.round for sample in samples})
 
     def has(self, variant: Variant) -> bool:
@@ -105,7 +120,7 @@ class Costs:
 
     def bare_capacity(self) -> float:
         """Requests a second of the bare application."""
-        loads = [self._by_label[variants.BARE.name][round_].load for round_ in self._rounds]
+        loads = [sample.load for round_ in self._rounds for sample in self._by_label[variants.BARE.name][round_]]
         return estimate([load.requests / load.duration_seconds for load in loads]).median
 
     def bare_seconds(self) -> Estimate:
@@ -147,7 +162,9 @@ class Costs:
         return rows
 
     def _cpu(self, label: str, round_: int) -> float:
-        return self._by_label[label][round_].cpu_seconds_per_request
+        own = self._by_label[label][round_]
+        requests = sum(sample.load.requests for sample in own)
+        return sum(sample.cpu_seconds_per_request * sample.load.requests for sample in own) / requests
 
     def _bare(self, round_: int) -> float:
         return (self._cpu(variants.BARE.name, round_) + self._cpu(variants.CONTROL.name, round_)) / 2
@@ -158,5 +175,5 @@ class Costs:
         return many / (self._cpu(variant.name, round_) - self._bare(round_))
 
     def _tail(self, label: str, round_: int) -> float:
-        load = self._by_label[label][round_].load
-        return load.p99_seconds / load.p50_seconds
+        loads = [sample.load for sample in self._by_label[label][round_]]
+        return statistics.mean(load.p99_seconds / load.p50_seconds for load in loads)

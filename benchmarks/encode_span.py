@@ -4,7 +4,6 @@ What it costs to make OTLP bytes of spans: by hand when each one ends, or by the
 `python -m benchmarks.encode_span` interleaves the variants in one process and prints medians of their rounds: compare
 the ratios of one run, never times of two.
 """
-# ruff: noqa: INP001, T201 -- a script that prints
 
 import platform
 import statistics

@@ -1,8 +1,8 @@
 """
 One request after the other through the application, in this process: no server, no socket, no other thread at work.
 
-`python -m benchmarks.hot_path VARIANT` prints, as JSON, how many bytecodes were executed and how many C functions called
-for a request. Both are the same on every machine with one Python and one set of packages, however busy it is.
+`python -m benchmarks.hot_path VARIANT` prints, as JSON, how many bytecodes were executed and how many C functions
+called for a request. Both are the same on every machine with one Python and one set of packages, however busy it is.
 """
 
 import argparse
@@ -146,7 +146,7 @@ def _inside_reduce(coroutine: Coroutine[Any, Any, Any]) -> None:
     """Run a coroutine below C's `functools_reduce`, which callgrind is told to count."""
     import functools  # noqa: PLC0415
 
-    functools.reduce(lambda _, item: asyncio.run(item), [None, coroutine])  # type: ignore[arg-type, return-value]
+    functools.reduce(lambda _, item: asyncio.run(item), [None, coroutine])  # type: ignore[arg-type]
 
 
 def main() -> None:

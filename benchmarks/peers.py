@@ -9,7 +9,8 @@ They are imported only in the process that measures them; they live in an enviro
 import logging
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -32,18 +33,33 @@ def _provider() -> TracerProvider:
     return provider
 
 
+def _end_with(app: FastAPI, shut_down: Callable[[], object]) -> None:
+    """Flush when the application's lifespan ends: uvicorn runs no atexit after SIGTERM."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        shut_down()
+
+    app.router.lifespan_context = lifespan
+
+
 def contrib(app: FastAPI) -> None:
     """opentelemetry-instrumentation-fastapi as it comes: a span for each ASGI message."""
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
-    FastAPIInstrumentor.instrument_app(app, tracer_provider=_provider())
+    provider = _provider()
+    FastAPIInstrumentor.instrument_app(app, tracer_provider=provider)
+    _end_with(app, provider.shutdown)
 
 
 def contrib_server_span(app: FastAPI) -> None:
     """opentelemetry-instrumentation-fastapi with the server span alone."""
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
-    FastAPIInstrumentor.instrument_app(app, tracer_provider=_provider(), exclude_spans=["receive", "send"])
+    provider = _provider()
+    FastAPIInstrumentor.instrument_app(app, tracer_provider=provider, exclude_spans=["receive", "send"])
+    _end_with(app, provider.shutdown)
 
 
 def prepare_native() -> None:
@@ -51,11 +67,28 @@ def prepare_native() -> None:
     trace.set_tracer_provider(_provider())
 
 
+def native(app: FastAPI) -> None:
+    """The same; nothing to add but its end."""
+    provider = trace.get_tracer_provider()
+    assert isinstance(provider, TracerProvider)
+    _end_with(app, provider.shutdown)
+
+
 def pfi(app: FastAPI) -> None:
     """prometheus-fastapi-instrumentator, as its README shows it."""
     from prometheus_fastapi_instrumentator import Instrumentator
 
     Instrumentator().instrument(app).expose(app)
+
+
+def pfi_filled(app: FastAPI, series: int) -> None:
+    """The same with many series of prometheus_client beside its own."""
+    from prometheus_client import Counter
+
+    pfi(app)
+    counter = Counter("bench_series", "Many series.", ("key",))
+    for number in range(series):
+        counter.labels(f"key-{number}").inc(number)
 
 
 def starlette_exporter(app: FastAPI) -> None:
@@ -89,6 +122,7 @@ def logfire(app: FastAPI) -> None:
 
     product.configure(send_to_logfire=False, console=False, inspect_arguments=False)
     product.instrument_fastapi(app)
+    _end_with(app, product.shutdown)
 
 
 def _add_ids(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -1,9 +1,11 @@
 """The table for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from benchmarks import variants
 from benchmarks.estimates import Estimate
 from benchmarks.rows import Row, Unit
+from benchmarks.run import Findings
 
 
 def written(figure: Estimate, unit: Unit) -> str:
@@ -39,4 +41,56 @@ def table(rows: Sequence[Row]) -> str:
         cells += [(*own, peers[0] if peers else ""), *(("", "", "", "", peer) for peer in peers[1:])]
     widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
     cells.insert(1, tuple("─" * width for width in widths))  # type: ignore[arg-type]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells)
+    padded = ((cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
+    return "\n".join("  ".join(line).rstrip() for line in padded)
+
+
+def caption(described: Mapping[str, object]) -> str:
+    """One line: where and when."""
+    return "{cpu}, {cpus} of its CPUs, {kernel}, {python}, {date}, commit {commit}".format_map(described)
+
+
+def whole(findings: Findings, described: Mapping[str, object]) -> str:
+    """Everything that is printed at the end."""
+    versions = described["versions"]
+    assert isinstance(versions, Mapping)
+    return "\n".join(
+        [
+            caption(described),
+            ", ".join(f"{package} {version}" for package, version in versions.items()),
+            "",
+            table(findings.rows),
+            "",
+            (
+                f"control: bare again {written(findings.control, 'cost')}; bare: "
+                f"{findings.bare_seconds.median * 1e6:.0f} µs of CPU a request, {findings.capacity:.0f} requests a "
+                f"second; {findings.control.rounds} rounds"
+            ),
+            *_undelivered(findings.deliveries),
+            *_dropped(findings.dropped),
+        ]
+    )
+
+
+def _undelivered(deliveries: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Name the variants that did less than they should have: their figures flatter them."""
+    sentences = []
+    for label, own in deliveries.items():
+        variant = variants.BY_NAME.get(label)
+        if variant is None:
+            continue
+        for kind, expected in (("spans", variant.spans), ("lines", variant.lines)):
+            if abs(own[kind] - expected) > 0.02 * max(1, expected):
+                sentences.append(f"note: {variant.title} delivered {own[kind]:.2f} {kind} a request, not {expected}")
+    return sentences
+
+
+def _dropped(dropped: Mapping[str, Mapping[str, int]]) -> list[str]:
+    return [
+        f"collector {label}: "
+        + (
+            ", ".join(f"{spans} spans dropped ({reason})" for reason, spans in reasons.items() if spans)
+            or "none dropped"
+        )
+        for label, reasons in dropped.items()
+    ]

@@ -5,6 +5,7 @@ import os
 from fastapi import FastAPI
 
 from benchmarks import application, variants
+from benchmarks.children import pin_this_process
 
 
 def create() -> FastAPI:
@@ -13,4 +14,6 @@ def create() -> FastAPI:
     variant.prepare()
     app = application.build(int(os.environ["BENCH_ROUTES"]))
     variant.instrument(app)
+    # Not before: all servers of a round start at once, and may use every CPU for that.
+    pin_this_process(int(os.environ["BENCH_CPU"]))
     return app

@@ -3,16 +3,16 @@
 import json
 import sys
 import tempfile
-
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from benchmarks import application
-from benchmarks.children import LOAD_CPU, SERVER_CPU, Child, Children
+from benchmarks.children import LOAD_CPU, SERVER_CPU, Child, Children, pinned_to
 from benchmarks.load import Generators, Load
 from benchmarks.tools import Tools
 from benchmarks.variants import Variant
@@ -52,6 +52,10 @@ class Sample:
     resident_bytes: int
     load: Load
 
+    def labelled(self, label: str) -> "Sample":
+        """The same under another label."""
+        return replace(self, label=label)
+
     def as_json(self) -> dict[str, object]:
         """Flat, for the raw results."""
         fields = asdict(self)
@@ -84,7 +88,9 @@ class Site:
     def __init__(self, children: Children, generators: Generators, collector: Child) -> None:
         self._children = children
         self._generators = generators
-        self.collector = collector
+        self._collector = collector
+        self._requests: Counter[str] = Counter()
+        self._lines: Counter[str] = Counter()
 
     @contextmanager
     def serving(self, cases: Sequence[Case]) -> Iterator[list[Server]]:
@@ -94,14 +100,11 @@ class Site:
             for server in servers:
                 server.child.wait_until_ready(application.PATH)
             with ThreadPoolExecutor(len(servers)) as pool:
-                for done in [
-                    pool.submit(self._generators.closed_loop, server.url, _WARM_UP_SECONDS, 2) for server in servers
-                ]:
-                    done.result()
+                list(pool.map(self._warm_up, servers))
             yield servers
         finally:
             for server in servers:
-                self._children.stop(server.child)
+                self._stop(server)
 
     def closed_loop(self, server: Server, round_: int, seconds: int) -> Sample:
         """Measure a server at its limit."""
@@ -115,24 +118,42 @@ class Site:
         load = self._generators.open_loop(server.url, seconds, rate)
         return self._sample(server, round_, load, before)
 
-    def spans(self, service: str) -> int:
-        """How many spans of a service have arrived."""
-        counts: dict[str, int] = json.loads(self.collector.get("/counts"))
-        return counts.get(service, 0)
+    def deliveries(self) -> dict[str, dict[str, float]]:
+        """What each case sent and wrote so far, a request: proof that the telemetry was really made."""
+        spans: dict[str, int] = json.loads(self._collector.get("/counts"))
+        return {
+            label: {
+                "requests": requests,
+                "spans": spans.get(label, 0) / requests,
+                "lines": self._lines[label] / requests,
+            }
+            for label, requests in self._requests.items()
+        }
 
-    def start_collector(self, behaviour: str) -> Child:
-        """Start a further collector."""
-        return start_collector(self._children, behaviour)
+    @contextmanager
+    def collecting(self, behaviour: str) -> Iterator[Child]:
+        """Run a further collector for the time of a block."""
+        collector = start_collector(self._children, behaviour)
+        try:
+            yield collector
+        finally:
+            self._children.stop(collector)
 
     def free_port(self) -> int:
-        """A port on which nobody listens."""
+        """Return a port on which nobody listens."""
         return self._children.free_port()
 
-    def stop(self, child: Child) -> None:
-        """Stop what `start_collector` started."""
-        self._children.stop(child)
+    def _warm_up(self, server: Server) -> None:
+        load = self._generators.closed_loop(server.url, _WARM_UP_SECONDS, 2)
+        self._requests[server.case.label] += load.requests
+
+    def _stop(self, server: Server) -> None:
+        server.child.stop()
+        self._lines[server.case.label] += server.child.lines()
+        self._children.stop(server.child)
 
     def _sample(self, server: Server, round_: int, load: Load, cpu_seconds_before: float) -> Sample:
+        self._requests[server.case.label] += load.requests
         return Sample(
             label=server.case.label,
             round=round_,
@@ -148,12 +169,13 @@ class Site:
         environment = {
             "BENCH_VARIANT": case.variant.name,
             "BENCH_ROUTES": str(case.routes),
-            "OTEL_SERVICE_NAME": case.variant.name,
-            "OTEL_EXPORTER_OTLP_ENDPOINT": self.collector.url if case.endpoint is None else case.endpoint,
+            "BENCH_CPU": str(SERVER_CPU),
+            "OTEL_SERVICE_NAME": case.label,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self._collector.url if case.endpoint is None else case.endpoint,
             **case.variant.environment,
             **(case.environment or {}),
         }
-        return self._children.start(case.label, command, port, SERVER_CPU, environment)
+        return self._children.start(case.label, command, port, environment)
 
 
 @contextmanager
@@ -168,6 +190,6 @@ def start_collector(children: Children, behaviour: str) -> Child:
     """Start a collector and wait until it answers."""
     port = children.free_port()
     command = [sys.executable, "-m", "benchmarks.collector", "--port", str(port), "--behaviour", behaviour]
-    collector = children.start(f"collector-{behaviour}", command, port, LOAD_CPU, {})
+    collector = children.start(f"collector-{behaviour}", pinned_to(LOAD_CPU, command), port, {})
     collector.wait_until_ready("/counts")
     return collector

@@ -8,6 +8,9 @@ from fastapi import FastAPI
 
 from benchmarks import peers
 
+#: How many series the variants for the scrape have.
+SERIES: Final = 10_000
+
 
 def _nothing() -> None:
     return
@@ -21,6 +24,15 @@ def _instrument_with_obslib(app: FastAPI) -> None:
     import obslib  # noqa: PLC0415 -- the bare application and the peers must not pay for it
 
     obslib.instrument(app)
+
+
+def _instrument_and_fill(app: FastAPI) -> None:
+    import obslib  # noqa: PLC0415 -- see above
+
+    settings = obslib.Settings.from_env(max_label_sets=2 * SERIES)
+    series = obslib.instrument(app, settings).counter("bench_series_total", "Many series.", labels=("key",))
+    for number in range(SERIES):
+        series.labels(f"key-{number}").inc(number)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,13 +108,17 @@ CONTRIB_UNSAMPLED: Final = Variant(
     instrument=peers.contrib_server_span,
     environment=_UNSAMPLED,
 )
-NATIVE: Final = Variant(name="native", title="FastAPI native", prepare=peers.prepare_native, spans=3)
+NATIVE: Final = Variant(
+    name="native", title="FastAPI native", prepare=peers.prepare_native, instrument=peers.native, spans=3
+)
 PFI: Final = Variant(name="pfi", title="PFI", instrument=peers.pfi)
 STARLETTE_EXPORTER: Final = Variant(
     name="starlette-exporter", title="starlette_exporter", instrument=peers.starlette_exporter
 )
 STRUCTLOG: Final = Variant(name="structlog", title="structlog line", instrument=peers.structlog_line, lines=1)
-LOGFIRE: Final = Variant(name="logfire", title="logfire", instrument=peers.logfire, spans=2)
+LOGFIRE: Final = Variant(
+    name="logfire", title="logfire", instrument=peers.logfire, environment={"PYDANTIC_DISABLE_PLUGINS": ""}, spans=2
+)
 PEERS: Final = (
     TRIO,
     CONTRIB,
@@ -115,4 +131,7 @@ PEERS: Final = (
     LOGFIRE,
 )
 
-BY_NAME: Final = {variant.name: variant for variant in (BARE, CONTROL, *OURS, *PEERS)}
+FILLED: Final = Variant(name="obslib-filled", title="obslib", instrument=_instrument_and_fill, spans=1, lines=1)
+PFI_FILLED: Final = Variant(name="pfi-filled", title="PFI", instrument=lambda app: peers.pfi_filled(app, SERIES))
+
+BY_NAME: Final = {variant.name: variant for variant in (BARE, CONTROL, *OURS, *PEERS, FILLED, PFI_FILLED)}
