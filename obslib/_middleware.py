@@ -125,6 +125,9 @@ class ObservedLayer:
                 current_record.reset(record_token)
                 if span_token is not None and otel_context.get_current() is record.otel_context:
                     otel_context.detach(span_token)
+            # Scope, record, span and context refer to each other: without this every request would be cyclic garbage.
+            scope.pop(SCOPE_RECORD, None)
+            record.span = record.otel_context = record.exception = None
 
     async def _serve_unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is no HTTP request, or one that a layer outside of this one records."""

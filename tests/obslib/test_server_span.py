@@ -1,5 +1,6 @@
 """The lazy server span: what is sent of it, and of what users do to it, is what the SDK's own span would have sent."""
 
+import gc
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -411,3 +412,27 @@ def test_pieces_without_end() -> None:
     kept = [value for value in vars(encoder).values() if isinstance(value, dict)]
     assert len(kept) == 6
     assert max(map(len, kept)) <= 512
+
+
+async def test_requests_leave_no_cyclic_garbage() -> None:
+    """What a request leaves behind goes at once: nothing of it waits for the garbage collector."""
+
+    async def raw(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    class Bare(Starlette):
+        def build_middleware_stack(self) -> Any:
+            return raw
+
+    with served(Bare()) as running:
+        await call(running.app, http_scope("/"))
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(100):
+                await call(running.app, http_scope("/"))
+            assert gc.collect() < 100
+        finally:
+            gc.enable()
+        assert len(running.spans()) == 101
