@@ -65,10 +65,11 @@ class Generators:
             ["attack", *options, f"-targets={targets}", f"-output={results}"],
             seconds,
         )
-        return _checked(_percentiles(_run(self._tools.vegeta, "vegeta", ["encode", "-to=csv", str(results)], 0)), url)
+        return _checked(percentiles(_run(self._tools.vegeta, "vegeta", ["encode", "-to=csv", str(results)], 0)), url)
 
 
-def _percentiles(csv: str) -> Load:
+def percentiles(csv: str) -> Load:
+    """Read the lines of `vegeta encode -to=csv`."""
     # Time stamp, status, latency in nanoseconds, …; one line a request.
     rows = [line.split(",", 3)[:3] for line in csv.splitlines()]
     latencies = sorted(int(row[2]) / 1e9 for row in rows)

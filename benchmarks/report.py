@@ -1,5 +1,6 @@
 """The table for people."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 
 from benchmarks import variants
@@ -28,6 +29,8 @@ def _bar(row: Row) -> str:
 
 
 def _verdict(row: Row) -> str:
+    if row.bar is not None and row.holds is None:
+        return "?"
     return {True: "yes", False: "NO", None: ""}[row.holds]
 
 
@@ -67,6 +70,7 @@ def whole(findings: Findings, described: Mapping[str, object]) -> str:
                 f"second; {findings.control.rounds} rounds"
             ),
             *_undelivered(findings.deliveries),
+            *_overrun(findings),
             *_dropped(findings.dropped),
         ]
     )
@@ -93,4 +97,19 @@ def _dropped(dropped: Mapping[str, Mapping[str, int]]) -> list[str]:
             or "none dropped"
         )
         for label, reasons in dropped.items()
+    ]
+
+
+def _overrun(findings: Findings) -> list[str]:
+    """Name the variants that could not carry the open loop's rate: their latency is the length of the run."""
+    rate = findings.raw.get("open_loop_rate")
+    carried: dict[str, list[float]] = {}
+    for sample in findings.samples.get("open_loop", []):
+        # A server whose CPU time a request leaves no room for the rate has a queue that only grows.
+        carried.setdefault(sample.label, []).append(1 / sample.cpu_seconds_per_request)
+    return [
+        f"note: {variants.BY_NAME[label].title} can carry {statistics.median(own):.0f} requests a second at most, "
+        f"the open loop asked for {rate}"
+        for label, own in carried.items()
+        if rate and statistics.median(own) < rate
     ]

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from benchmarks.estimates import Estimate
 
 #: How a figure is written: a cost above the bare application, a ratio, or a duration.
 Unit = Literal["cost", "ratio", "milliseconds"]
+
+#: With fewer rounds a bound says nothing.
+LEAST_ROUNDS: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,5 +34,7 @@ class Row:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the bar holds, None without one."""
-        return None if self.bar is None else self.ours.high <= self.bar
+        """Whether the bar holds; None without one, or without rounds enough for a bound."""
+        if self.bar is None or self.ours.rounds < LEAST_ROUNDS:
+            return None
+        return self.ours.high <= self.bar

@@ -109,7 +109,7 @@ CONTRIB_UNSAMPLED: Final = Variant(
     environment=_UNSAMPLED,
 )
 NATIVE: Final = Variant(
-    name="native", title="FastAPI native", prepare=peers.prepare_native, instrument=peers.native, spans=3
+    name="native", title="FastAPI native", prepare=peers.prepare_native, instrument=peers.native, spans=4
 )
 PFI: Final = Variant(name="pfi", title="PFI", instrument=peers.pfi)
 STARLETTE_EXPORTER: Final = Variant(
@@ -117,7 +117,7 @@ STARLETTE_EXPORTER: Final = Variant(
 )
 STRUCTLOG: Final = Variant(name="structlog", title="structlog line", instrument=peers.structlog_line, lines=1)
 LOGFIRE: Final = Variant(
-    name="logfire", title="logfire", instrument=peers.logfire, environment={"PYDANTIC_DISABLE_PLUGINS": ""}, spans=2
+    name="logfire", title="logfire", instrument=peers.logfire, environment={"PYDANTIC_DISABLE_PLUGINS": ""}, spans=1
 )
 PEERS: Final = (
     TRIO,

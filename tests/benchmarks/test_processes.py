@@ -1,0 +1,69 @@
+"""What the bench starts: it is measured, and it is gone afterwards."""
+
+import json
+import os
+import sys
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+
+from benchmarks.children import Child, ChildError, Children
+from benchmarks.site import start_collector
+
+
+def test_the_collector_counts_spans_by_service(tmp_path: Path) -> None:
+    """What is posted to the collector is counted under its service's name."""
+    service = KeyValue(key="service.name", value=AnyValue(string_value="tested"))
+    spans = ScopeSpans(spans=[Span(name="a"), Span(name="b")])
+    body = ExportTraceServiceRequest(
+        resource_spans=[ResourceSpans(resource=Resource(attributes=[service]), scope_spans=[spans])]
+    ).SerializeToString()
+    with Children(tmp_path) as children:
+        collector = start_collector(children, "healthy")
+        for _ in range(2):
+            request = urllib.request.Request(f"{collector.url}/v1/traces", data=body, method="POST")
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                assert answer.status == 200
+        assert json.loads(collector.get("/counts")) == {"tested": 4}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ChildError])
+def test_whatever_ends_the_bench_ends_its_processes(tmp_path: Path, error: type[BaseException]) -> None:
+    """Neither a process nor its children outlive the block that started them."""
+    pids: list[int] = []
+
+    def run() -> None:
+        with Children(tmp_path) as children:
+            pids.extend(start_collector(children, "healthy").pids)
+            raise error
+
+    with pytest.raises(error):
+        run()
+    assert pids
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_a_process_that_dies_says_why(tmp_path: Path) -> None:
+    """The error contains what the process printed last."""
+    with Children(tmp_path) as children:
+        command = [sys.executable, "-c", "raise SystemExit('no such thing')"]
+        child = children.start("dying", command, children.free_port(), {})
+        with pytest.raises(ChildError, match="no such thing"):
+            child.wait_until_ready("/")
+
+
+def test_cpu_time_is_that_of_all_threads(tmp_path: Path) -> None:
+    """What a process has used grows, and is no less than the kernel's own account of it in ticks."""
+    with Children(tmp_path) as children:
+        collector: Child = start_collector(children, "healthy")
+        ticks = psutil.Process(collector.pids[0]).cpu_times()
+        assert collector.cpu_seconds() >= ticks.user + ticks.system - 2 / os.sysconf("SC_CLK_TCK")
+        before = collector.cpu_seconds()
+        collector.get("/counts")
+        assert collector.cpu_seconds() > before
