@@ -17,6 +17,7 @@ log = obslib.get_logger(__name__)
 
 _GRACEFUL_SECONDS: Final = 5
 _BACKLOG: Final = 2048
+_KEEP_ALIVE_SECONDS: Final = 75
 
 
 def serve(create: Callable[[Health], ASGIApp], config: Config, *, host: str, port: int) -> int:
@@ -39,6 +40,8 @@ def serve(create: Callable[[Health], ASGIApp], config: Config, *, host: str, por
             access_log=False,
             log_config=None,
             server_header=False,
+            # Longer than whoever keeps connections to it: HAProxy, httpx and a scraper let go after 5 to 30 s.
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             # The application believes X-Forwarded-For itself, from trusted addresses only.
             proxy_headers=False,
             timeout_graceful_shutdown=_GRACEFUL_SECONDS,

@@ -5,10 +5,10 @@
 """
 
 from obslib import exceptions, names
+from obslib._get_logger import get_logger
 from obslib._instrument import instrument, instrument_process
 from obslib._observability import Observability
 from obslib._record import bind, request_id
-from obslib._structlog import get_logger
 from obslib._version import __version__
 from obslib.settings import Settings
 

@@ -1,4 +1,4 @@
-"""One log event → one line: JSON for machines, or text for people. Anything can be logged; nothing makes it raise."""
+"""One log event → one line of JSON. Anything can be logged; nothing makes it raise."""
 
 import time
 import traceback
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
 import orjson
-import structlog
 
 from obslib import names
 
@@ -127,27 +126,15 @@ def render_json(values: dict[str, Any]) -> bytes:
         line = b""
     if 0 < len(line) <= MAX_LINE_BYTES:
         return line
-    return orjson.dumps(_plain(values, _Walk()), option=_OPTIONS)
+    return orjson.dumps(plain(values), option=_OPTIONS)
 
 
-class ConsoleRenderer:
-    """Renders for people: structlog's console renderer without the keys that only machines need."""
-
-    def __init__(self) -> None:
-        self._renderer = structlog.dev.ConsoleRenderer(sort_keys=False)
-
-    def __call__(self, values: dict[str, Any]) -> bytes:
-        """Return one event as a line of text, with its stack trace below."""
-        shown = {key: value for key, value in values.items() if key != names.LOG_SERVICE and value != ""}
-        stacktrace = shown.pop(names.LOG_EXCEPTION_STACKTRACE, None)
-        text = self._renderer(None, str(values.get(names.LOG_LEVEL, "")), _plain(shown, _Walk()))
-        if stacktrace:
-            text = f"{text}\n{stacktrace.rstrip()}"
-        return f"{text}\n".encode("utf-8", "replace")
+def plain(value: Any) -> Any:
+    """Return what orjson certainly renders: cut to size, cycles and depth ended, invalid Unicode replaced."""
+    return _plain(value, _Walk())
 
 
 def _plain(value: Any, walk: _Walk) -> Any:
-    """Return what orjson certainly renders: cut to size, cycles and depth ended, invalid Unicode replaced."""
     if value is None or isinstance(value, (bool, float)):
         return value
     if isinstance(value, int):

@@ -4,15 +4,14 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any, Final, cast
 
 from opentelemetry import trace
-from structlog.typing import EventDict
 
 from obslib import names
 from obslib._access_line import AccessLine, record_failed
-from obslib._log_render import Clock, ConsoleRenderer, Redactor, exception_values, render_json
+from obslib._log_render import Clock, Redactor, exception_values, render_json
 from obslib._record import RequestRecord, current_record
 from obslib._sink import LineSink
 from obslib.settings import LEVELS, Settings
@@ -45,7 +44,7 @@ class LogPipeline:
         self._clock = Clock()
         self._redactor = Redactor(settings.redacted_keys)
         self._writes_json = not _for_people(settings)
-        self._render = render_json if self._writes_json else ConsoleRenderer()
+        self._render = render_json if self._writes_json else _console_renderer()
         self._access_line = AccessLine(settings.service_name)
 
     def started(self, record: RequestRecord) -> None:
@@ -71,13 +70,15 @@ class LogPipeline:
                 record.exception.__dict__[RECORDED] = True
         self._write(self._render(values), failed)
 
-    def log(self, level: str, logger_name: str, event: object, values: EventDict) -> None:
+    def log(self, level: str, logger_name: str, event: object, values: MutableMapping[str, Any]) -> None:
         """Write one line if its level is wanted; `exc_info` among the values becomes the exception's keys."""
         if _LEVEL_NUMBERS.get(level, logging.INFO) >= self.level_number:
             _expand_exception(values)
             self.emit(level, logger_name, event, values)
 
-    def emit(self, level: str, logger_name: str, event: object, values: EventDict, unix_ns: int | None = None) -> None:
+    def emit(
+        self, level: str, logger_name: str, event: object, values: MutableMapping[str, Any], unix_ns: int | None = None
+    ) -> None:
         """
         Write one line.
 
@@ -157,7 +158,13 @@ def _for_people(settings: Settings) -> bool:
     return settings.log_format == "console"
 
 
-def _expand_exception(event_dict: EventDict) -> None:
+def _console_renderer() -> Callable[[dict[str, Any]], bytes]:
+    from obslib._log_console import ConsoleRenderer  # noqa: PLC0415 -- structlog's, and rarely wanted: see get_logger
+
+    return ConsoleRenderer()
+
+
+def _expand_exception(event_dict: MutableMapping[str, Any]) -> None:
     """Replace `exc_info` (True, an exception or a triple) by the exception's keys."""
     exc_info = event_dict.pop("exc_info", None)
     if not exc_info:

@@ -25,7 +25,6 @@ from obslib._outbound import instrument_libraries
 from obslib._provider import ObslibTracerProvider, make_resource, obtain_provider
 from obslib._sink import LineSink
 from obslib._stdlib_bridge import StdlibBridge
-from obslib._structlog import configure_structlog
 from obslib._telemetry import Telemetry
 from obslib._traces import make_propagator
 from obslib.settings import UNKNOWN_SERVICE, Settings
@@ -230,9 +229,7 @@ class Observability:
         if self._bridge is not None:
             PIPELINES.push(self._telemetry.log_pipeline)
             self._undos.append(lambda: PIPELINES.remove(self._telemetry.log_pipeline))
-            self._undos.append(configure_structlog(settings.log_level_number))
-            self._bridge.install()
-            self._undos.append(self._bridge.uninstall)
+            self._set_up_loggers(self._bridge)
         if app is not None:
             self._wrap(app, provider)
         atexit.register(self._at_exit)
@@ -254,6 +251,13 @@ class Observability:
             self._undos.append(lambda: setattr(gate, "is_open", False))
         self._undos.append(instrument_libraries(settings.instrumentations, provider))
         return provider
+
+    def _set_up_loggers(self, bridge: StdlibBridge) -> None:
+        from obslib._structlog import configure_structlog  # noqa: PLC0415 -- see obslib.get_logger
+
+        self._undos.append(configure_structlog(self.settings.log_level_number))
+        bridge.install()
+        self._undos.append(bridge.uninstall)
 
     def _wrap(self, app: Starlette, provider: trace.TracerProvider | None) -> None:
         MOUNT_PATCH.acquire()

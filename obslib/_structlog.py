@@ -23,16 +23,8 @@ PROCESSORS: Final = [structlog.contextvars.merge_contextvars, _emit]
 _OUTPUT: Final = object()
 
 
-def get_logger(name: str = "", /, **values: Any) -> FilteringBoundLogger:
-    """
-    Return a structlog logger whose lines carry the ids of the request and span they are logged in.
-
-    Log events, not sentences: `log.info("order_rejected", reason=…)`. Works before `instrument()`, and follows it.
-
-    Args:
-        name: Comes out under the key `logger`; usually `__name__`.
-        **values: Come out on every line of this logger.
-    """
+def make_logger(name: str, values: dict[str, Any]) -> FilteringBoundLogger:
+    """Return a logger with these values; see `obslib.get_logger`."""
     logger = structlog.wrap_logger(
         _OUTPUT, processors=PROCESSORS, wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET)
     )
