@@ -32,7 +32,7 @@ class AccessLine:
         key = (record.method, record.route, record.status_code, record.error_type, record.scheme)
         head, middle = self._frames.get(key) or self._make_frame(*key)
         texts = self._texts
-        path, client, agent = record.scope["path"], record.client_address, record.user_agent
+        path, client, agent = record.path, record.client_address, record.user_agent
         return (
             f'{{"{names.LOG_TIMESTAMP}":"{timestamp}{head}{record.trace_id}","{names.LOG_SPAN_ID}":"{record.span_id}",'
             f'"{names.LOG_REQUEST_ID}":"{record.request_id}",{middle}{texts.get(path) or self._text(path)},'

@@ -1,7 +1,7 @@
 """`engine="contrib"`: opentelemetry-instrumentation-fastapi makes the server span, and it says what our record says."""
 
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from obslib import names
 from obslib._framework import SCOPE_RECORD, is_fastapi
 from obslib._outbound import demand_stable_conventions
-from obslib._record import RequestRecord
+from obslib._record import RequestRecord, Scope
 from obslib._span_attributes import describe_outcome, final_name
 from obslib.exceptions import ConfigurationError, MissingExtraError, ObslibError
 from obslib.settings import Settings
@@ -28,11 +28,11 @@ class ContribRecorder:
     def __init__(self, settings: Settings) -> None:
         self._request_id_attribute = f"{names.ATTR_RESPONSE_HEADER_PREFIX}{settings.request_id_header.lower()}"
 
-    def started(self, record: RequestRecord) -> None:
+    def started(self, record: RequestRecord, _scope: Scope) -> None:
         """Let contrib start from an empty context: inside another span it would make no server span."""
         record.otel_context = _NO_CONTEXT
 
-    def adopt(self, span: trace.Span, scope: MutableMapping[str, Any]) -> None:
+    def adopt(self, span: trace.Span, scope: Scope) -> None:
         """Take over the ids; contrib calls this when its span has just started."""
         record = scope.get(SCOPE_RECORD)
         if not isinstance(record, RequestRecord) or record.span is not None:
@@ -43,7 +43,7 @@ class ContribRecorder:
         record.span_id = format(context.span_id, "016x")
         record.sampled = context.trace_flags.sampled
 
-    def finished(self, record: RequestRecord) -> None:
+    def ended(self, record: RequestRecord) -> None:
         """Complete the span: contrib knows only the mount, and nothing of sizes and request ids."""
         span = record.span
         if span is not None and span.is_recording():
@@ -51,6 +51,9 @@ class ContribRecorder:
             if record.route:
                 span.update_name(final_name(record))
             describe_outcome(span, record, self._request_id_attribute, with_exception=False)
+
+    def finished(self, record: RequestRecord) -> None:
+        """Do nothing: contrib ends its span."""
 
 
 def install_contrib(

@@ -1,28 +1,31 @@
 """One request and its response, as they pass the layer: counts bytes, sees the end, and tells the recorders."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
 
 from obslib import names
+from obslib._backlog import Backlog
 from obslib._framework import Message, Receive, Send, route_template
-from obslib._record import Recorder, RequestRecord
+from obslib._record import RequestRecord, Scope, SpanRecorder
 
 
 class Desk:
     """What every exchange of an application needs, made once."""
 
-    __slots__ = ("clock_ns", "on_error", "recorders", "request_id_header")
+    __slots__ = ("backlog", "clock_ns", "on_error", "request_id_header", "spans")
 
     def __init__(
         self,
-        recorders: Sequence[Recorder],
+        spans: SpanRecorder | None,
+        backlog: Backlog,
         on_error: Callable[[str, BaseException], None],
         clock_ns: Callable[[], int],
         request_id_header: bytes,
     ) -> None:
-        self.recorders = tuple(recorders)
+        self.spans = spans
+        self.backlog = backlog
         self.on_error = on_error
         self.clock_ns = clock_ns
         self.request_id_header = request_id_header
@@ -31,11 +34,12 @@ class Desk:
 class Exchange:
     """One request and its response, as they pass the layer."""
 
-    __slots__ = ("_desk", "_receive", "_record", "_send", "_trailers", "is_finished")
+    __slots__ = ("_desk", "_receive", "_record", "_scope", "_send", "_trailers", "is_finished")
 
-    def __init__(self, desk: Desk, record: RequestRecord, receive: Receive, send: Send) -> None:
+    def __init__(self, desk: Desk, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
         self._desk = desk
         self._record = record
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._trailers = False
@@ -98,7 +102,7 @@ class Exchange:
         self._finish()
 
     def _finish(self) -> None:
-        """Complete the record and tell the recorders."""
+        """Complete the record, end the span, and leave the rest to the backlog."""
         if self.is_finished:
             return
         self.is_finished = True
@@ -106,18 +110,19 @@ class Exchange:
         desk = self._desk
         record.duration_ns = desk.clock_ns() - record.start_clock_ns
         try:
-            record.route = route_template(record)
+            record.route = route_template(record, self._scope)
         except Exception as error:  # noqa: BLE001 -- the guard: a framework's new version must not fail requests
             desk.on_error("record", error)
         if record.status_code >= 500:
             _explain_failure(record)
         elif record.client_disconnected:
             record.error_type = names.ERROR_CLIENT_DISCONNECT
-        for recorder in desk.recorders:
+        if desk.spans is not None:
             try:
-                recorder.finished(record)
+                desk.spans.ended(record)
             except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
-                desk.on_error(recorder.signal, error)
+                desk.on_error(desk.spans.signal, error)
+        desk.backlog.add(record)
 
     def _with_request_id(self, message: Message) -> Message:
         """Return the message with our request id, unless the application has set one."""

@@ -17,10 +17,9 @@ from typing import Any, Final, Protocol
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Host, Mount, Route
 
-from obslib._record import RequestRecord
+from obslib._record import RequestRecord, Scope
 from obslib.exceptions import ConfigurationError
 
-Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -163,9 +162,8 @@ def mount_template(mount: Mount) -> str:
 # --- templates -------------------------------------------------------------------------------------------------------
 
 
-def route_template(record: RequestRecord) -> str:
+def route_template(record: RequestRecord, scope: Scope) -> str:
     """Return the template of the route that matched, mounts included; `""` if none did."""
-    scope = record.scope
     mount_template = record.mount_template
     if not mount_template and record.mount_route is None:  # the ordinary request, short
         context = _effective_context(scope)

@@ -38,6 +38,7 @@ class Instrument(Generic[AnyChild]):
         *,
         max_label_sets: int,
         on_overflow: Callable[[str], None],
+        before_reading: Callable[[], None],
     ) -> None:
         self.kind = kind
         self.name = name
@@ -46,6 +47,7 @@ class Instrument(Generic[AnyChild]):
         self._make_child = make_child
         self._max_label_sets = max_label_sets
         self._on_overflow = on_overflow
+        self._before_reading = before_reading
         self._lock = threading.Lock()
         self._children: dict[tuple[str, ...], AnyChild] = {}
         if not self.label_names:
@@ -71,7 +73,8 @@ class Instrument(Generic[AnyChild]):
         return self._new_child(key) if child is None else child
 
     def children(self) -> list[AnyChild]:
-        """Return the children there are now, in the order in which they were made."""
+        """Return the children there are now, in the order in which they were made, up to date."""
+        self._before_reading()
         return list(self._children.values())
 
     def collect(self) -> Iterable[Metric]:
@@ -141,10 +144,12 @@ class Instruments:
     Args:
         registry: Refuses a second metric of the same name.
         max_label_sets: For each metric, unless it is given its own.
+        before_reading: Called before a metric is read, so that what waits to be counted is.
     """
 
-    def __init__(self, registry: CollectorRegistry, max_label_sets: int) -> None:
+    def __init__(self, registry: CollectorRegistry, max_label_sets: int, before_reading: Callable[[], None]) -> None:
         self.registry = registry
+        self._before_reading = before_reading
         self._max_label_sets = max_label_sets
         self._all: list[Instrument[Any]] = []
         self.overflowed = self.counter(
@@ -219,7 +224,11 @@ class Instruments:
         self._register(made)
 
     def _budget(self, max_label_sets: int | None) -> dict[str, Any]:
-        return {"max_label_sets": max_label_sets or self._max_label_sets, "on_overflow": self._count_overflow}
+        return {
+            "max_label_sets": max_label_sets or self._max_label_sets,
+            "on_overflow": self._count_overflow,
+            "before_reading": self._before_reading,
+        }
 
     def _count_overflow(self, metric_name: str) -> None:
         self.overflowed.labels(metric_name).inc()

@@ -12,7 +12,7 @@ from opentelemetry import trace
 from obslib import names
 from obslib._access_line import AccessLine, record_failed
 from obslib._log_render import Clock, Redactor, exception_values, render_json
-from obslib._record import RequestRecord, current_record
+from obslib._record import RequestRecord, Scope, current_record
 from obslib._sink import LineSink
 from obslib.settings import LEVELS, Settings
 
@@ -43,11 +43,11 @@ class LogPipeline:
         self._now_unix_ns = now_unix_ns
         self._clock = Clock()
         self._redactor = Redactor(settings.redacted_keys)
-        self._writes_json = not _for_people(settings)
-        self._render = render_json if self._writes_json else _console_renderer()
+        self.for_people = _for_people(settings)
+        self._render = _console_renderer() if self.for_people else render_json
         self._access_line = AccessLine(settings.service_name)
 
-    def started(self, record: RequestRecord) -> None:
+    def started(self, record: RequestRecord, _scope: Scope) -> None:
         """Make the lines logged while this request is served come out here."""
         record.log_pipeline = self
 
@@ -57,7 +57,7 @@ class LogPipeline:
             return
         timestamp = self._clock.format(record.start_unix_ns + record.duration_ns)
         failed = record_failed(record.status_code, record.error_type)
-        if self._writes_json and record.exception is None and record.bound is None:
+        if not self.for_people and record.exception is None and record.bound is None:
             self._write(self._access_line.render(record, timestamp), failed)
             return
         values = access_values(record, timestamp, self.service_name)
@@ -120,7 +120,7 @@ def access_values(record: RequestRecord, timestamp: str, service_name: str) -> d
         names.LABEL_STATUS_CODE: record.status_code or None,
         names.LABEL_ERROR_TYPE: record.error_type,
         names.LABEL_SCHEME: record.scheme,
-        names.LOG_URL_PATH: record.scope["path"],
+        names.LOG_URL_PATH: record.path,
         names.LOG_DURATION: record.duration_ns / 1e9,
         names.LOG_REQUEST_BODY_SIZE: record.request_body_bytes,
         names.LOG_RESPONSE_BODY_SIZE: record.response_body_bytes,
@@ -206,7 +206,7 @@ def _printing_pipeline() -> LogPipeline:
     sink = LineSink(
         buffer_bytes=1 << 20, overflow="drop", flush_interval_seconds=1, on_dropped=lambda _reason, _count: None
     )
-    return LogPipeline(Settings(), lambda line, is_error: sink.write(line, is_error=is_error))
+    return LogPipeline(Settings(), sink.write)
 
 
 PIPELINES: Final = _Pipelines()

@@ -10,7 +10,7 @@ import prometheus_client
 from obslib import names
 from obslib._children import GaugeChild, RequestSeries
 from obslib._instruments import Instruments
-from obslib._record import RequestRecord
+from obslib._record import RequestRecord, Scope
 from obslib._version import __version__
 from obslib.settings import Settings
 
@@ -54,7 +54,7 @@ class MetricsRecorder:
         self._active_children: dict[tuple[str, str], GaugeChild] = {}
         self._series: dict[tuple[str, str, int, str, str], RequestSeries] = {}
 
-    def started(self, record: RequestRecord) -> None:
+    def started(self, record: RequestRecord, _scope: Scope) -> None:
         """Count a request in."""
         key = (record.method, record.scheme)
         (self._active_children.get(key) or self._find_active_child(key)).inc()

@@ -14,10 +14,12 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from obslib import names
+from obslib._backlog import Backlog
+from obslib._current_context import CURRENT_CONTEXT
 from obslib._exchange import Desk, Exchange
 from obslib._exposition import Exposition
-from obslib._framework import SCOPE_NATIVE_TELEMETRY, SCOPE_RECORD, ASGIApp, Message, Receive, Scope, Send
-from obslib._record import Recorder, RequestRecord, current_record
+from obslib._framework import SCOPE_NATIVE_TELEMETRY, SCOPE_RECORD, ASGIApp, Message, Receive, Send
+from obslib._record import Recorder, RequestRecord, Scope, SpanRecorder, current_record
 from obslib.settings import Settings
 
 #: The request headers anything here reads, beside that of the request id.
@@ -50,7 +52,9 @@ class ObservedLayer:
     An ASGI layer that records HTTP requests and answers `/metrics`; everything else passes through.
 
     Args:
-        recorders: Told in this order; the one for traces is first, because it fills the ids.
+        spans: The recorder of traces; None where there is none. It is told first, because it fills the ids.
+        recorders: The others.
+        backlog: Takes the records of requests that are over, and tells the recorders.
         exposition: Answers `Settings.metrics_path`; None where metrics are off or have a port of their own.
         on_error: Told the signal and the exception when telemetry fails; must not raise.
         new_request_id: Makes an id for a request that brings none.
@@ -63,7 +67,9 @@ class ObservedLayer:
         app: ASGIApp,
         *,
         settings: Settings,
+        spans: SpanRecorder | None,
         recorders: Sequence[Recorder],
+        backlog: Backlog,
         exposition: Exposition | None,
         lifetime: Lifetime,
         on_error: Callable[[str, BaseException], None],
@@ -76,14 +82,17 @@ class ObservedLayer:
         self._lifetime = lifetime
         self._new_request_id = new_request_id or random_request_id
         self._now_unix_ns = now_unix_ns
-        self._metrics_path = settings.metrics_path if exposition is not None else ""
         self._request_id_header = settings.request_id_header.lower().encode("latin-1")
         self._wanted = WANTED_HEADERS | {self._request_id_header}
-        self._desk = Desk(recorders, on_error, clock_ns, self._request_id_header)
-        self._excluded = frozenset(path for path in settings.excluded_paths if not path.endswith("/*"))
-        prefixes = [path.removesuffix("/*") for path in settings.excluded_paths if path.endswith("/*")]
-        self._excluded |= frozenset(prefixes)
-        self._excluded_prefixes = tuple(f"{prefix}/" for prefix in prefixes)
+        self._recorders = (*recorders,) if spans is None else (spans, *recorders)
+        backlog.recorders = self._recorders
+        self._desk = Desk(spans, backlog, on_error, clock_ns, self._request_id_header)
+        self._metrics_path = settings.metrics_path
+        #: Paths of requests that are not recorded, and with what longer ones begin.
+        self._special = {path.removesuffix("/*") for path in settings.excluded_paths}
+        if exposition is not None:
+            self._special.add(settings.metrics_path)
+        self._excluded_prefixes = tuple(path[:-1] for path in settings.excluded_paths if path.endswith("/*"))
         self._trusts_callers = settings.trust_incoming_context
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,11 +106,8 @@ class ObservedLayer:
         path = scope["path"]
         if root_path := scope.get("root_path"):
             path = path.removeprefix(root_path) or "/"
-        if path == self._metrics_path and self._exposition is not None:
-            await self._exposition.serve(scope, send)
-            return
-        if path in self._excluded or (self._excluded_prefixes and path.startswith(self._excluded_prefixes)):
-            await self._serve_excluded(scope, receive, send)
+        if path in self._special or (self._excluded_prefixes and path.startswith(self._excluded_prefixes)):
+            await self._serve_special(path, scope, receive, send)
             return
         try:
             record = self._begin(scope)
@@ -109,9 +115,10 @@ class ObservedLayer:
             self._desk.on_error("record", error)
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(self._desk, record, receive, send)
+        exchange = Exchange(self._desk, record, scope, receive, send)
         record_token = current_record.set(record)
-        span_token = None if record.otel_context is None else otel_context.attach(record.otel_context)
+        context = record.otel_context
+        context_token = None if context is None else CURRENT_CONTEXT.set(context)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except BaseException as error:
@@ -123,11 +130,11 @@ class ObservedLayer:
             # A coroutine that is thrown away is closed in somebody else's context, where there is nothing to reset.
             if current_record.get() is record:
                 current_record.reset(record_token)
-                if span_token is not None and otel_context.get_current() is record.otel_context:
-                    otel_context.detach(span_token)
-            # Scope, record, span and context refer to each other: without this every request would be cyclic garbage.
+                if context_token is not None and CURRENT_CONTEXT.get() is context:
+                    CURRENT_CONTEXT.reset(context_token)
+            # Scope, record and context refer to each other: without this every request would be cyclic garbage.
             scope.pop(SCOPE_RECORD, None)
-            record.span = record.otel_context = record.exception = None
+            record.otel_context = None
 
     async def _serve_unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is no HTTP request, or one that a layer outside of this one records."""
@@ -140,19 +147,25 @@ class ObservedLayer:
     def _begin(self, scope: Scope) -> RequestRecord:
         """Make the record of a request and tell the recorders that it has started."""
         method = scope["method"]
-        if method not in names.KNOWN_METHODS:
-            method = names.OTHER
-        record = RequestRecord(scope, method, self._desk.clock_ns(), self._now_unix_ns())  # type: ignore[arg-type]
-        if record.scheme not in _SCHEMES:
-            record.scheme = names.OTHER
+        scheme = scope.get("scheme", "http")
+        record = RequestRecord(
+            method if method in names.KNOWN_METHODS else names.OTHER,
+            scope["path"],
+            scheme if scheme in _SCHEMES else names.OTHER,
+            scope.get("http_version", "1.1"),
+            self._desk.clock_ns(),
+            self._now_unix_ns(),
+        )
+        if record.method is names.OTHER:
+            record.original_method = method
         self._read_headers(record, scope)
         client = scope.get("client")
         if client:
             record.client_address = client[0]
         scope[SCOPE_RECORD] = record
-        for recorder in self._desk.recorders:
+        for recorder in self._recorders:
             try:
-                recorder.started(record)
+                recorder.started(record, scope)
             except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
                 self._desk.on_error(recorder.signal, error)
         return record
@@ -165,16 +178,17 @@ class ObservedLayer:
             if name in wanted:
                 headers[name] = headers[name] + b"," + value if name in headers else value
         record.headers = headers
-        if user_agent := headers.get(b"user-agent"):
-            record.user_agent = user_agent.decode("latin-1")
         request_id = headers.get(self._request_id_header)
         if request_id and self._trusts_callers and _VALID_REQUEST_ID.fullmatch(request_id):
             record.request_id = request_id.decode()
         else:
             record.request_id = self._new_request_id()
 
-    async def _serve_excluded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request that leaves no trace: its children are unsampled, and instrumentation is suppressed."""
+    async def _serve_special(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a scrape, or a request that leaves no trace: its children are unsampled, instrumentation suppressed."""
+        if path == self._metrics_path and self._exposition is not None:
+            await self._exposition.serve(scope, send)
+            return
         scope[SCOPE_RECORD] = None
         silent = SpanContext(random.getrandbits(127) + 1, random.getrandbits(63) + 1, is_remote=False, trace_flags=_OFF)
         context = trace.set_span_in_context(NonRecordingSpan(silent), otel_context.Context())

@@ -48,8 +48,9 @@ class Observability:
             overflow=settings.logs_overflow,
             flush_interval_seconds=settings.log_flush_interval_seconds,
             on_dropped=lambda reason, lines: self._telemetry.self_telemetry.log_lines_dropped.labels(reason).inc(lines),
+            before_writing=self._before_writing,
         )
-        self._telemetry = Telemetry(settings, write=lambda line, is_error: self._sink.write(line, is_error=is_error))
+        self._telemetry = Telemetry(settings, write=self._sink.write, on_waiting=self._sink.expect)
         self._bridge = StdlibBridge(settings.log_level_number) if settings.logs_enabled else None
         self._processor = _make_processor(settings, self._telemetry)
         self._metrics_server = (
@@ -147,8 +148,10 @@ class Observability:
             timeout_seconds: For everything; `Settings.shutdown_timeout_seconds` if not given.
         """
         deadline = _Deadline(self.settings.shutdown_timeout_seconds if timeout_seconds is None else timeout_seconds)
-        sent = self._processor is None or self._processor.force_flush(int(deadline.left_seconds() * 1000))
-        return self._sink.flush(deadline.left_seconds()) and sent
+        complete = self._telemetry.backlog.flush(deadline.left_seconds())
+        if self._processor is not None:
+            complete &= self._processor.force_flush(int(deadline.left_seconds() * 1000))
+        return self._sink.flush(deadline.left_seconds()) and complete
 
     def shutdown(self, timeout_seconds: float | None = None) -> bool:
         """
@@ -189,6 +192,8 @@ class Observability:
             try:
                 self._look_around()
                 self._sink.start()
+                if not self._telemetry.log_pipeline.for_people:  # who read lines in the order in which things happened
+                    self._telemetry.backlog.open()
                 if self._processor is not None:
                     self._processor.start()
                 if self._metrics_server is not None:
@@ -207,6 +212,9 @@ class Observability:
         if self._app is not None:
             self._telemetry.make_zero_children(self._app)
 
+    def _before_writing(self) -> None:
+        self._telemetry.backlog.work_off()
+
     def pause(self) -> None:
         """Flush and stop at the end of a lifespan; the next event starts again."""
         with self._lock:
@@ -216,6 +224,7 @@ class Observability:
         """A child starts afresh: threads are not inherited, and the parent sends what is the parent's."""
         self._lock = threading.RLock()
         self.running = False
+        self._telemetry.backlog.reset_after_fork()
         self._sink.reset_after_fork()
 
     # --- set-up ------------------------------------------------------------------------------------------------------
@@ -284,9 +293,9 @@ class Observability:
         if not self.running:
             return True
         self.running = False
-        complete = True
+        complete = self._telemetry.backlog.close(deadline.left_seconds())
         if self._processor is not None:
-            complete = self._processor.close(deadline.left_seconds())
+            complete &= self._processor.close(deadline.left_seconds())
         if self._metrics_server is not None:
             self._metrics_server.stop()
         return self._sink.close(deadline.left_seconds()) and complete

@@ -1,6 +1,6 @@
 """The idea obslib stands on: a request becomes one record, and each signal is a function of that record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
@@ -11,13 +11,14 @@ from obslib import names
 
 #: The most values `bind` keeps for one request; further keys are left out and counted as internal errors.
 MAX_BOUND_VALUES: Final = 32
+Scope = MutableMapping[str, Any]
 _NO_FAILURES: Final = frozenset({"", names.ERROR_CLIENT_DISCONNECT})
 
 
 class RequestRecord:
     """Everything the three signals say about one request.
 
-    Written by the middleware (and by `obslib.bind`), complete when `Recorder.finished` is called, and read-only for
+    Written by the middleware (and by `obslib.bind`), complete when the request is over, and read-only for
     recorders by convention. The traces recorder starts first and fills `trace_id`, `span_id`, `sampled` and `span`.
     """
 
@@ -29,12 +30,15 @@ class RequestRecord:
         "error_type",
         "exception",
         "headers",
+        "http_version",
         "log_pipeline",
         "method",
         "mount_context",
         "mount_route",
         "mount_template",
+        "original_method",
         "otel_context",
+        "path",
         "query",
         "request_body_bytes",
         "request_id",
@@ -42,26 +46,27 @@ class RequestRecord:
         "route",
         "sampled",
         "scheme",
-        "scope",
         "span",
         "span_id",
         "start_clock_ns",
         "start_unix_ns",
         "status_code",
         "trace_id",
-        "user_agent",
     )
 
-    def __init__(self, scope: dict[str, Any], method: str, start_clock_ns: int, start_unix_ns: int) -> None:
-        #: The ASGI scope, as the server made it and the application enriched it.
-        self.scope = scope
-        #: A known request method, or `names.OTHER`.
+    def __init__(
+        self, method: str, path: str, scheme: str, http_version: str, start_clock_ns: int, start_unix_ns: int
+    ) -> None:
+        #: A known request method, or `names.OTHER` with the caller's own beside it.
         self.method = method
-        self.scheme: str = scope.get("scheme", "http")
+        self.original_method = ""
+        self.path = path
+        #: `http`, `https` or `names.OTHER`.
+        self.scheme = scheme
+        self.http_version = http_version
         #: Header values by lower-case name: those of `_middleware.WANTED_HEADERS` that the request carries.
         self.headers: Mapping[bytes, bytes] = {}
         self.client_address = ""
-        self.user_agent = ""
         self.request_id = ""
         #: The query string, secrets replaced; filled by the traces recorder.
         self.query = ""
@@ -97,6 +102,11 @@ class RequestRecord:
         self.mount_context: object = None
 
     @property
+    def user_agent(self) -> str:
+        """What the caller says it is, or `""`."""
+        return self.headers.get(b"user-agent", b"").decode("latin-1")
+
+    @property
     def is_failure(self) -> bool:
         """Whether it is the service that failed: a client that leaves is none of its failures."""
         return self.error_type not in _NO_FAILURES
@@ -109,10 +119,17 @@ class Recorder(Protocol):
     def signal(self) -> str:
         """The value of the label `signal` when this recorder fails."""
 
-    def started(self, record: RequestRecord) -> None:
+    def started(self, record: RequestRecord, scope: Scope) -> None:
         """Called before the application sees the request."""
 
     def finished(self, record: RequestRecord) -> None:
+        """Called once, soon after the request is over, in any thread; see `_backlog`."""
+
+
+class SpanRecorder(Recorder, Protocol):
+    """The recorder of traces: a span can be seen by user code, so it ends when the request does."""
+
+    def ended(self, record: RequestRecord) -> None:
         """Called once, after the last byte of the response or when it is certain that none will follow."""
 
 

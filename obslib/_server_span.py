@@ -6,26 +6,21 @@ new name) or a processor of the user's wants it, the parts are made and the SDK'
 """
 
 import threading
-from collections.abc import Callable
-from typing import Any, ClassVar, Final, Self
+from typing import Any, Final, Self
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import Span, SpanLimits, Tracer
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
-from opentelemetry.util.types import AttributeValue
 
 from obslib._record import RequestRecord
+from obslib._span_attributes import start_attributes
 
 _UNSET: Final = Status(StatusCode.UNSET)
-#: What `__init__` puts into the span's dictionary; more of it means that somebody has touched the span.
-UNTOUCHED_SIZE: Final = 5
-
-StartAttributes = Callable[[RequestRecord], dict[str, AttributeValue]]
 
 
 class ServerSpan(Span):
     """
-    One server span; `bind` makes the class for a tracer.
+    One server span; `bind` makes the class for a tracer, whose spans `begin` makes.
 
     What all spans of a tracer share are attributes of that class, the parts come into being in `__getattr__`.
     """
@@ -38,22 +33,24 @@ class ServerSpan(Span):
     _set_status_on_exception = True
     _record_end_metrics = None
     _limits: SpanLimits
-    start_attributes: ClassVar[StartAttributes]
+    _request_record: RequestRecord
+    #: Whether anybody has asked for a part, and may have changed it, or has renamed the span.
+    touched = False
 
-    def __new__(cls, *_: object) -> Self:
-        """Make an instance; the SDK's own way looks for instances of its class, to refuse them."""
-        return object.__new__(cls)
-
-    def __init__(self, name: str, context: SpanContext, parent: SpanContext | None, record: RequestRecord) -> None:
-        # Not super().__init__(): what that makes is made when it is asked for.
-        self._name = name
-        self._context = context
-        self._parent = parent
-        self._start_time = record.start_unix_ns
-        self._request_record = record
+    @classmethod
+    def begin(cls, name: str, context: SpanContext, parent: SpanContext | None, record: RequestRecord) -> Self:
+        """Make a span. Not in `__init__`: the SDK's parts come later, and calling a class costs more than this does."""
+        span = object.__new__(cls)
+        span._name = name
+        span._context = context
+        span._parent = parent
+        span._start_time = record.start_unix_ns
+        span._request_record = record
+        return span
 
     def __getattr__(self, name: str) -> Any:
         """Make a part that nobody has needed so far."""
+        self.touched = True
         made: Any
         if name == "_lock":
             made = threading.Lock()
@@ -61,7 +58,7 @@ class ServerSpan(Span):
             limits = self._limits
             made = BoundedAttributes(
                 limits.max_span_attributes,
-                type(self).start_attributes(self._request_record),
+                start_attributes(self._request_record),
                 immutable=False,
                 max_value_len=limits.max_span_attribute_length,
             )
@@ -74,12 +71,17 @@ class ServerSpan(Span):
         # Two threads may come here at once: both must get the same lock.
         return self.__dict__.setdefault(name, made)
 
+    def update_name(self, name: str) -> None:
+        """Rename the span, and note that somebody has touched it."""
+        self.touched = True
+        super().update_name(name)
+
     def close(self, end_time: int) -> None:
         """End a span that has been encoded from its record: no processor is told."""
         self._end_time = end_time
 
 
-def bind(tracer: Tracer, start_attributes: StartAttributes) -> type[ServerSpan]:
+def bind(tracer: Tracer) -> type[ServerSpan]:
     """Return the class of a tracer's server spans, which the SDK's code cannot tell from its own."""
     return type(
         "ServerSpan",
@@ -92,6 +94,5 @@ def bind(tracer: Tracer, start_attributes: StartAttributes) -> type[ServerSpan]:
             "_limits": tracer._span_limits,  # noqa: SLF001 -- checked against a stock span at set-up
             "_instrumentation_info": tracer.instrumentation_info,
             "_instrumentation_scope": tracer._instrumentation_scope,  # noqa: SLF001 -- likewise
-            "start_attributes": staticmethod(start_attributes),
         },
     )

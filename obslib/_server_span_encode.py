@@ -48,10 +48,9 @@ class ServerSpanEncoder:
         self, record: RequestRecord, context: SpanContext, parent: SpanContext | None, end_unix_ns: int
     ) -> bytes:
         """Return a `ScopeSpans.spans` field."""
-        scope = record.scope
-        path = scope["path"]
+        path = record.path
         method = record.method
-        start_key = (method, record.scheme, scope.get("http_version"), record.headers.get(b"host"))
+        start_key = (method, record.scheme, record.http_version, record.headers.get(b"host"))
         outcome_key = (method, record.status_code, record.route, record.error_type)
         caller_key = (record.client_address, record.user_agent)
         sizes_key = (record.request_body_bytes, record.response_body_bytes)
@@ -68,7 +67,7 @@ class ServerSpanEncoder:
                 _TIMES(0x39, record.start_unix_ns, 0x41, end_unix_ns),
                 self._starts.get(start_key) or self._new_start(start_key, record),
                 self._paths.get(path) or self._new_path(path),
-                encode_attribute(names.ATTR_METHOD_ORIGINAL, scope["method"]) if method == names.OTHER else b"",
+                encode_attribute(names.ATTR_METHOD_ORIGINAL, record.original_method) if record.original_method else b"",
                 self._callers.get(caller_key) or self._new_caller(caller_key),
                 encode_attribute(names.ATTR_URL_QUERY, record.query) if record.query else b"",
                 outcome,

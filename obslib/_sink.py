@@ -25,6 +25,7 @@ class LineSink:
 
     Args:
         on_dropped: Called with a reason of `names.LOG_LINES_DROPPED` and a number of lines.
+        before_writing: Called in the writer thread, so that lines which wait elsewhere come now; must not raise.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class LineSink:
         overflow: Literal["drop", "block"],
         flush_interval_seconds: float,
         on_dropped: Callable[[str, int], None],
+        before_writing: Callable[[], None] = lambda: None,
     ) -> None:
         self._buffer_bytes = buffer_bytes
         self._ordinary_bytes = buffer_bytes - buffer_bytes // _ERROR_RESERVE
         self._overflow = overflow
         self._flush_interval_seconds = flush_interval_seconds
         self._on_dropped = on_dropped
+        self._before_writing = before_writing
         self._reset()
 
     def _reset(self) -> None:
@@ -63,7 +66,7 @@ class LineSink:
             self._thread = threading.Thread(target=self._run, name="obslib-log-writer", daemon=True)
             self._thread.start()
 
-    def write(self, line: bytes, *, is_error: bool = False) -> None:
+    def write(self, line: bytes, is_error: bool = False) -> None:
         """Accept one line that ends in a newline. Does not raise."""
         if self._thread is None:
             self._write_directly(line)
@@ -82,6 +85,10 @@ class LineSink:
             self._wake.set()
         if is_error:
             self._urgent.set()
+
+    def expect(self) -> None:
+        """Make the writer thread come round after its interval, though there is no line yet."""
+        self._wake.set()
 
     def flush(self, timeout_seconds: float) -> bool:
         """Wait until everything accepted so far is written; tell whether it is."""
@@ -132,6 +139,7 @@ class LineSink:
                 self._urgent.wait(self._flush_interval_seconds)
             self._wake.clear()
             self._urgent.clear()
+            self._before_writing()
             with self._changed:
                 lines, self._lines = self._lines, []
             self._write_batch(lines)

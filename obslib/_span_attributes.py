@@ -30,9 +30,9 @@ def initial_name(record: RequestRecord) -> str:
 def start_attributes(record: RequestRecord) -> dict[str, AttributeValue]:
     """Return what is known before the application sees the request."""
     attributes = common_start_attributes(record)
-    attributes[names.ATTR_URL_PATH] = record.scope["path"]
-    if record.method == names.OTHER:
-        attributes[names.ATTR_METHOD_ORIGINAL] = record.scope["method"]
+    attributes[names.ATTR_URL_PATH] = record.path
+    if record.original_method:
+        attributes[names.ATTR_METHOD_ORIGINAL] = record.original_method
     if record.client_address:
         attributes[names.ATTR_CLIENT_ADDRESS] = record.client_address
     if record.user_agent:
@@ -47,7 +47,7 @@ def common_start_attributes(record: RequestRecord) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {
         names.ATTR_METHOD: record.method,
         names.ATTR_URL_SCHEME: record.scheme,
-        names.ATTR_PROTOCOL_VERSION: record.scope.get("http_version", "1.1"),
+        names.ATTR_PROTOCOL_VERSION: record.http_version,
     }
     host = record.headers.get(b"host")
     if host:

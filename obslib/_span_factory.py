@@ -1,24 +1,28 @@
 """Makes and ends ordinary server spans without the SDK's machinery, as long as nobody but obslib wants them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, SynchronousMultiSpanProcessor, Tracer, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from obslib._otlp import OtlpSpanProcessor
 from obslib._otlp_encode import encode_span
 from obslib._provider import ObslibTracerProvider
 from obslib._record import RequestRecord
-from obslib._server_span import UNTOUCHED_SIZE, ServerSpan, bind
+from obslib._server_span import ServerSpan, bind
 from obslib._server_span_encode import ServerSpanEncoder
 from obslib._span_attributes import describe_outcome, final_name, initial_name, start_attributes
 from obslib.settings import Settings
 
 _RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 _FLAGS: Final = tuple(TraceFlags(number) for number in range(4))
+#: What `SpanContext.__new__` does once it has found the ids valid; see `_contexts_are_equal`.
+_make_context: Final = partial(tuple.__new__, SpanContext)
 
 Decision = Callable[[SpanContext | None, int], bool]
 
@@ -43,12 +47,14 @@ class SpanFactory:
         self._processors: Any = tracer.span_processor
         self._expected = _processors_of(provider)
         self._processor = processor
-        self._ids = provider.id_generator
+        ids = provider.id_generator
+        self._generate_trace_id = ids.generate_trace_id
+        self._generate_span_id = ids.generate_span_id
         self._decide = make_decision(settings)
-        self._span_class = bind(tracer, start_attributes)
+        self._start_span = bind(tracer).begin
         self._scope = tracer._instrumentation_scope  # noqa: SLF001 -- checked against a stock span
         self._encoder = ServerSpanEncoder(request_id_attribute)
-        random_ids = getattr(self._ids, "is_trace_id_random", None)
+        random_ids = getattr(ids, "is_trace_id_random", None)
         self._root_flags = _RANDOM if random_ids is not None and random_ids() else 0
 
     @property
@@ -58,30 +64,32 @@ class SpanFactory:
 
     def start(self, record: RequestRecord, parent: SpanContext | None) -> trace.Span:
         """Start a server span, or a span without a record if the trace is not sampled; fill the record's ids."""
-        ids = self._ids
         if parent is None:
-            trace_id, flags, trace_state = ids.generate_trace_id(), self._root_flags, None
+            trace_id, flags, trace_state = self._generate_trace_id(), self._root_flags, DEFAULT_TRACE_STATE
         else:
             trace_id, flags, trace_state = parent.trace_id, parent.trace_flags & _RANDOM, parent.trace_state
-        span_id = ids.generate_span_id()
+        span_id = self._generate_span_id()
         sampled = record.sampled = self._decide(parent, trace_id)
-        # By position: names would make it a third slower.
-        context = SpanContext(trace_id, span_id, False, _FLAGS[flags | sampled], trace_state)
+        context = _make_context((trace_id, span_id, False, _FLAGS[flags | sampled], trace_state, True))
         record.trace_id = trace_id.to_bytes(16, "big").hex()
         record.span_id = span_id.to_bytes(8, "big").hex()
         if sampled:
-            return self._span_class(initial_name(record), context, parent, record)
+            return self._start_span(initial_name(record), context, parent, record)
         return NonRecordingSpan(context)
 
-    def end(self, span: ServerSpan, record: RequestRecord, end_unix_ns: int) -> bool:
-        """Encode, send and end a span that nobody has touched; tell whether that was so."""
-        if len(span.__dict__) != UNTOUCHED_SIZE or span._name != initial_name(record) or not self.is_in_charge:  # noqa: SLF001
+    def end(self, span: ServerSpan, end_unix_ns: int) -> bool:
+        """End a span that nobody has touched, and that is to be sent; tell whether that was so."""
+        if span.touched or not self.is_in_charge:
             return False
-        if self._processor is not None:
-            encoded = self._encoder.encode(record, span.get_span_context(), span.parent, end_unix_ns)
-            self._processor.enqueue(self._scope, encoded)
         span.close(end_unix_ns)
         return True
+
+    def send(self, record: RequestRecord, span: trace.Span) -> None:
+        """Encode and send a span that `end` has ended."""
+        if self._processor is not None and isinstance(span, ServerSpan):
+            end_unix_ns = record.start_unix_ns + record.duration_ns
+            encoded = self._encoder.encode(record, span.get_span_context(), span.parent, end_unix_ns)
+            self._processor.enqueue(self._scope, encoded)
 
 
 def make_factory(
@@ -101,7 +109,7 @@ def make_factory(
     limits = tracer._span_limits  # noqa: SLF001 -- what OTEL_SPAN_* variables say
     if limits.max_span_attribute_length is not None:
         return None
-    if len(processors) > 1 or not _spans_are_equal(settings, request_id_attribute):
+    if len(processors) > 1 or not _contexts_are_equal() or not _spans_are_equal(settings, request_id_attribute):
         return None
     processor = processors[0] if processors else None
     return SpanFactory(provider, tracer, processor, settings, request_id_attribute)
@@ -149,6 +157,14 @@ class _Keep(SpanProcessor):
         self.span = span
 
 
+def _contexts_are_equal() -> bool:
+    """Make a stock context and one of ours, and compare all they say."""
+    flags = TraceFlags(1)
+    stock, ours = SpanContext(1, 2, False, flags), _make_context((1, 2, False, flags, DEFAULT_TRACE_STATE, True))
+    parts = ("trace_id", "span_id", "is_remote", "trace_flags", "trace_state", "is_valid")
+    return tuple(stock) == tuple(ours) and all(getattr(stock, part) == getattr(ours, part) for part in parts)
+
+
 def _spans_are_equal(settings: Settings, request_id_attribute: str) -> bool:
     """Make a stock span and one of ours, untouched and touched, and compare what is sent of them."""
     try:
@@ -156,13 +172,13 @@ def _spans_are_equal(settings: Settings, request_id_attribute: str) -> bool:
         provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
         provider.add_span_processor(keep)
         tracer = provider.get_tracer("obslib", settings.service_version or "0")
-        span_class = bind(tracer, start_attributes)  # type: ignore[arg-type]  # the SDK's provider makes the SDK's tracers
+        span_class = bind(tracer)  # type: ignore[arg-type]  # the SDK's provider makes the SDK's tracers
         for touch in (_leave_alone, _touch):
             record = _example()
             stock = tracer.start_span(
                 initial_name(record), None, SpanKind.SERVER, start_attributes(record), None, record.start_unix_ns
             )
-            ours = span_class(initial_name(record), stock.get_span_context(), None, record)
+            ours = span_class.begin(initial_name(record), stock.get_span_context(), None, record)
             sent = []
             for span in (stock, ours):
                 touch(span)
@@ -176,13 +192,13 @@ def _spans_are_equal(settings: Settings, request_id_attribute: str) -> bool:
         encoder = ServerSpanEncoder(request_id_attribute)
         record = _example()
         context = stock.get_span_context()
-        untouched = span_class(initial_name(record), context, None, record)
-        expected = span_class(initial_name(record), context, None, record)
+        untouched = span_class.begin(initial_name(record), context, None, record)
+        expected = span_class.begin(initial_name(record), context, None, record)
         describe_outcome(expected, record, request_id_attribute)
         expected.update_name(final_name(record))
         expected.end(record.start_unix_ns + 5)
         encoded = encoder.encode(record, context, None, record.start_unix_ns + 5)
-        return len(vars(untouched)) == UNTOUCHED_SIZE and encoded == encode_span(keep.span)  # type: ignore[arg-type]  # likewise
+        return not untouched.touched and encoded == encode_span(keep.span)  # type: ignore[arg-type]  # likewise
     except Exception:  # noqa: BLE001 -- whatever another SDK does differently: then its own spans are used
         return False
 
@@ -201,10 +217,9 @@ def _touch(span: trace.Span) -> None:
 
 
 def _example() -> RequestRecord:
-    scope: dict[str, Any] = {"type": "http", "path": "/a/1", "http_version": "1.1", "method": "GET"}
-    record = RequestRecord(scope, "GET", 0, 1)
-    record.headers = {b"host": b"example.org:8080"}
-    record.client_address, record.user_agent, record.query = "192.0.2.1", "check", "q=1"
+    record = RequestRecord("GET", "/a/1", "http", "1.1", 0, 1)
+    record.headers = {b"host": b"example.org:8080", b"user-agent": b"check"}
+    record.client_address, record.query = "192.0.2.1", "q=1"
     record.request_id, record.route, record.status_code = "id-1", "/a/{b}", 503
     record.error_type = "503"
     record.response_body_bytes = 300

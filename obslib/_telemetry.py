@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from obslib import names
+from obslib._backlog import Backlog
 from obslib._contrib import ContribRecorder
 from obslib._errors import ErrorReporter
 from obslib._exposition import Exposition
@@ -18,7 +19,7 @@ from obslib._log_render import Redactor
 from obslib._logs import LogPipeline
 from obslib._metrics import MetricsRecorder, SelfTelemetry, describe_process
 from obslib._middleware import Lifetime, ObservedLayer
-from obslib._record import Recorder
+from obslib._record import Recorder, SpanRecorder
 from obslib._span_factory import make_factory
 from obslib._traces import TracesRecorder, make_propagator
 from obslib._version import __version__
@@ -34,6 +35,7 @@ class Telemetry:
 
     Args:
         write: Takes rendered log lines.
+        on_waiting: Told when requests wait in the backlog: whoever is told calls `backlog.work_off` before long.
         now_unix_ns: The wall clock.
         monotonic_ns: The clock that durations are read from.
         new_request_id: Makes request ids; random ones if not given.
@@ -44,6 +46,7 @@ class Telemetry:
         settings: Settings,
         *,
         write: Callable[[bytes, bool], None],
+        on_waiting: Callable[[], None] = lambda: None,
         now_unix_ns: Callable[[], int] = time.time_ns,
         monotonic_ns: Callable[[], int] = time.perf_counter_ns,
         new_request_id: Callable[[], str] | None = None,
@@ -53,11 +56,12 @@ class Telemetry:
         self._monotonic_ns = monotonic_ns
         self._new_request_id = new_request_id
         self.registry = CollectorRegistry()
-        self.instruments = Instruments(self.registry, settings.max_label_sets)
+        self.instruments = Instruments(self.registry, settings.max_label_sets, before_reading=self._before_reading)
         self.self_telemetry = SelfTelemetry(self.instruments)
         describe_process(self.instruments, settings)
         self.log_pipeline = LogPipeline(settings, write, now_unix_ns)
         self.errors = ErrorReporter(lambda signal: self.self_telemetry.internal_errors.labels(signal).inc(), self._log)
+        self.backlog = Backlog(self.errors.internal, on_waiting)
         self.exposition = Exposition(
             self.instruments,
             settings.extra_registries,
@@ -68,16 +72,17 @@ class Telemetry:
         self.metrics_recorder = MetricsRecorder(self.instruments) if settings.metrics_enabled else None
         self.contrib_recorder: ContribRecorder | None = None
 
+    def _before_reading(self) -> None:
+        self.backlog.work_off()
+
     def _log(self, level: str, event: str, values: dict[str, Any]) -> None:
         if self.settings.logs_enabled:
             self.log_pipeline.log(level, "obslib", event, values)
 
     def make_layer(self, app: ASGIApp, provider: trace.TracerProvider | None, lifetime: Lifetime) -> ObservedLayer:
-        """Return the layer that records requests of an application, traces first."""
+        """Return the layer that records requests of an application."""
         settings = self.settings
         recorders: list[Recorder] = []
-        if provider is not None:
-            recorders.append(self._traces(provider))
         if self.metrics_recorder is not None:
             recorders.append(self.metrics_recorder)
         if settings.logs_enabled:
@@ -86,7 +91,9 @@ class Telemetry:
         return ObservedLayer(
             app,
             settings=settings,
+            spans=None if provider is None else self._traces(provider),
             recorders=recorders,
+            backlog=self.backlog,
             exposition=self.exposition if on_own_path else None,
             lifetime=lifetime,
             on_error=self.errors.internal,
@@ -104,7 +111,7 @@ class Telemetry:
         except Exception as error:  # noqa: BLE001 -- the guard: a framework's new version must not fail the start
             self.errors.internal("metrics", error)
 
-    def _traces(self, provider: trace.TracerProvider) -> Recorder:
+    def _traces(self, provider: trace.TracerProvider) -> SpanRecorder:
         if self.settings.engine == "contrib":
             self.contrib_recorder = ContribRecorder(self.settings)
             return self.contrib_recorder

@@ -13,7 +13,7 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from obslib._record import RequestRecord
+from obslib._record import RequestRecord, Scope
 from obslib._server_span import ServerSpan
 from obslib._span_attributes import describe_outcome, final_name, initial_name, redact_query, start_attributes
 from obslib._span_factory import SpanFactory
@@ -58,11 +58,11 @@ class TracesRecorder:
         self._is_secret = is_secret
         self._request_id_attribute = request_id_attribute
 
-    def started(self, record: RequestRecord) -> None:
+    def started(self, record: RequestRecord, scope: Scope) -> None:
         """Start the span, and note its ids and the context in which the application runs."""
-        if query := record.scope.get("query_string"):
+        if query := scope.get("query_string"):
             record.query = redact_query(query.decode("latin-1"), self._is_secret)
-        incoming, caller = self._incoming(record)
+        incoming, caller = self._incoming(record, scope)
         links = None
         if caller is not None and not self._trusts_callers:
             links, caller = [Link(caller)], None
@@ -92,23 +92,29 @@ class TracesRecorder:
         record.sampled = context.trace_flags.sampled
         return span
 
-    def finished(self, record: RequestRecord) -> None:
-        """Complete the span and end it where the record ends."""
+    def ended(self, record: RequestRecord) -> None:
+        """Complete the span and end it where the record ends; one that nobody has touched is encoded later."""
         span = record.span
-        if span is None or not span.is_recording():
+        if span is None or span.__class__ is NonRecordingSpan or not span.is_recording():
+            record.span = None
             return
         end_unix_ns = record.start_unix_ns + record.duration_ns
-        factory = self._factory
-        if factory is not None and record.exception is None and isinstance(span, ServerSpan):
-            ended = factory.end(span, record, end_unix_ns)
+        if self._factory is not None and record.exception is None and isinstance(span, ServerSpan):
+            ended = self._factory.end(span, end_unix_ns)
             if ended:
                 return
+        record.span = None
         if record.route and getattr(span, "name", "") == initial_name(record):  # unless the user has renamed it
             span.update_name(final_name(record))
         describe_outcome(span, record, self._request_id_attribute)
         span.end(end_unix_ns)
 
-    def _incoming(self, record: RequestRecord) -> tuple[Context, SpanContext | None]:
+    def finished(self, record: RequestRecord) -> None:
+        """Encode and send the span, if that is left to do."""
+        if record.span is not None and self._factory is not None:
+            self._factory.send(record, record.span)
+
+    def _incoming(self, record: RequestRecord, scope: Scope) -> tuple[Context, SpanContext | None]:
         """Return the context and the span the caller sent, never those that happen to be current."""
         headers = record.headers
         if self._reads_w3c_only:
@@ -121,7 +127,7 @@ class TracesRecorder:
                     return _NO_CONTEXT, _remote_context(int(match[1], 16), int(match[2], 16), int(match[3], 16))
             carrier = {name.decode(): headers[name].decode("latin-1") for name in _W3C_HEADERS if name in headers}
         else:
-            carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in record.scope["headers"]}
+            carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         context = self._propagator.extract(carrier, _NO_CONTEXT)
         caller = trace.get_current_span(context).get_span_context()
         return context, caller if caller.is_valid else None

@@ -15,7 +15,7 @@ from obslib.exceptions import ConfigurationError
 
 @pytest.fixture
 def instruments() -> Instruments:
-    return Instruments(CollectorRegistry(), max_label_sets=100)
+    return Instruments(CollectorRegistry(), max_label_sets=100, before_reading=lambda: None)
 
 
 def render(instruments: Instruments, content_type: str = TEXT) -> str:

@@ -324,15 +324,16 @@ TEXTS = st.text(max_size=30)
 
 
 @given(
-    TEXTS, TEXTS, TEXTS, st.sampled_from([0, 200, 404, 503]), st.sampled_from(["", "503", names.ERROR_INCOMPLETE_RESPONSE]),
+    TEXTS, st.binary(max_size=30), TEXTS, st.sampled_from([0, 200, 404, 503]), st.sampled_from(["", "503", names.ERROR_INCOMPLETE_RESPONSE]),
     st.integers(0, 2**53), st.integers(0, 2**53), st.integers(0, 2**60),
 )  # fmt: skip
 def test_access_line_from_pieces(
-    path: str, agent: str, route: str, status: int, error_type: str, sent: int, received: int, duration_ns: int
+    path: str, agent: bytes, route: str, status: int, error_type: str, sent: int, received: int, duration_ns: int
 ) -> None:
     """For any request the line written from pieces is the object that rendering all its values would give."""
-    record = RequestRecord({"path": path}, "GET", 0, 1)
-    record.user_agent, record.route, record.status_code, record.error_type = agent, route, status, error_type
+    record = RequestRecord("GET", path, "http", "1.1", 0, 1)
+    record.headers = {b"user-agent": agent}
+    record.route, record.status_code, record.error_type = route, status, error_type
     record.request_body_bytes, record.response_body_bytes, record.duration_ns = received, sent, duration_ns
     line = ACCESS_LINE.render(record, "2026-01-01T00:00:00.000000Z")
     whole = render_json(access_values(record, "2026-01-01T00:00:00.000000Z", 'sh"op'))
@@ -375,7 +376,7 @@ def test_texts_without_end() -> None:
     """Paths and routes that never repeat leave the access line's memory bounded."""
     line = AccessLine("shop")
     for number in range(3000):
-        record = RequestRecord({"path": f"/{number}" + "x" * (number % 400)}, "GET", 0, 1)
+        record = RequestRecord("GET", f"/{number}" + "x" * (number % 400), "http", "1.1", 0, 1)
         record.route = f"/{number}"
         assert json.loads(line.render(record, "t"))["http_route"] == f"/{number}"
     assert len(line._texts) <= 1024
