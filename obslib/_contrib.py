@@ -33,15 +33,12 @@ class ContribRecorder:
         record.otel_context = _NO_CONTEXT
 
     def adopt(self, span: trace.Span, scope: Scope) -> None:
-        """Take over the ids; contrib calls this when its span has just started."""
+        """Take it over; contrib calls this when its span has just started."""
         record = scope.get(SCOPE_RECORD)
         if not isinstance(record, RequestRecord) or record.span is not None:
             return
-        context = span.get_span_context()
         record.span = span
-        record.trace_id = format(context.trace_id, "032x")
-        record.span_id = format(context.span_id, "016x")
-        record.sampled = context.trace_flags.sampled
+        record.sampled = span.get_span_context().trace_flags.sampled
 
     def ended(self, record: RequestRecord) -> None:
         """Complete the span: contrib knows only the mount, and nothing of sizes and request ids."""

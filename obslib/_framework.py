@@ -166,10 +166,11 @@ def route_template(record: RequestRecord, scope: Scope) -> str:
     """Return the template of the route that matched, mounts included; `""` if none did."""
     mount_template = record.mount_template
     if not mount_template and record.mount_route is None:  # the ordinary request, short
-        context = _effective_context(scope)
-        template = getattr(scope.get("route") if context is None else context, "path_format", None)
-        if template and scope.get("route").__class__ is not Mount:
-            return str(template)
+        fastapi, route = scope.get("fastapi"), scope.get("route")
+        context = fastapi.get("effective_route_context") if fastapi.__class__ is dict else None
+        template = getattr(route if context is None else context, "path_format", None)
+        if template.__class__ is str and template and route.__class__ is not Mount:
+            return template
     leaf = _leaf_template(record, scope)
     if leaf is not None:
         return mount_template + leaf

@@ -6,7 +6,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from opentelemetry import context as otel_context
@@ -22,8 +22,6 @@ from obslib._framework import SCOPE_NATIVE_TELEMETRY, SCOPE_RECORD, ASGIApp, Mes
 from obslib._record import Recorder, RequestRecord, Scope, SpanRecorder, current_record
 from obslib.settings import Settings
 
-#: The request headers anything here reads, beside that of the request id.
-WANTED_HEADERS: Final = frozenset({b"host", b"user-agent", b"traceparent", b"tracestate", b"baggage"})
 #: What a caller's request id may be made of; anything else is replaced by one of ours.
 _VALID_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}")
 _SCHEMES: Final = frozenset({"http", "https"})
@@ -83,7 +81,6 @@ class ObservedLayer:
         self._new_request_id = new_request_id or random_request_id
         self._now_unix_ns = now_unix_ns
         self._request_id_header = settings.request_id_header.lower().encode("latin-1")
-        self._wanted = WANTED_HEADERS | {self._request_id_header}
         self._recorders = (*recorders,) if spans is None else (spans, *recorders)
         backlog.recorders = self._recorders
         self._desk = Desk(spans, backlog, on_error, clock_ns, self._request_id_header)
@@ -158,7 +155,15 @@ class ObservedLayer:
         )
         if record.method is names.OTHER:
             record.original_method = method
-        self._read_headers(record, scope)
+        pairs = scope["headers"]
+        record.headers = headers = dict(pairs)
+        if len(headers) != len(pairs):
+            record.headers = headers = _joined(pairs)
+        request_id = headers.get(self._request_id_header)
+        if request_id and self._trusts_callers and _VALID_REQUEST_ID.fullmatch(request_id):
+            record.request_id = request_id.decode()
+        else:
+            record.request_id = self._new_request_id()
         client = scope.get("client")
         if client:
             record.client_address = client[0]
@@ -169,20 +174,6 @@ class ObservedLayer:
             except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
                 self._desk.on_error(recorder.signal, error)
         return record
-
-    def _read_headers(self, record: RequestRecord, scope: Scope) -> None:
-        """Pick the headers that matter in one pass; several of one name are joined as RFC 9110 joins lists."""
-        wanted = self._wanted
-        headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            if name in wanted:
-                headers[name] = headers[name] + b"," + value if name in headers else value
-        record.headers = headers
-        request_id = headers.get(self._request_id_header)
-        if request_id and self._trusts_callers and _VALID_REQUEST_ID.fullmatch(request_id):
-            record.request_id = request_id.decode()
-        else:
-            record.request_id = self._new_request_id()
 
     async def _serve_special(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a scrape, or a request that leaves no trace: its children are unsampled, instrumentation suppressed."""
@@ -210,6 +201,14 @@ class ObservedLayer:
 
 
 _OFF: Final = TraceFlags(TraceFlags.DEFAULT)
+
+
+def _joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return headers of which some stand several times, with their values joined as RFC 9110 joins lists."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        headers[name] = headers[name] + b"," + value if name in headers else value
+    return headers
 
 
 def random_request_id() -> str:

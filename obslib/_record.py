@@ -12,6 +12,7 @@ from obslib import names
 #: The most values `bind` keeps for one request; further keys are left out and counted as internal errors.
 MAX_BOUND_VALUES: Final = 32
 Scope = MutableMapping[str, Any]
+_NO_IDS: Final = ("", "")
 _NO_FAILURES: Final = frozenset({"", names.ERROR_CLIENT_DISCONNECT})
 
 
@@ -19,10 +20,11 @@ class RequestRecord:
     """Everything the three signals say about one request.
 
     Written by the middleware (and by `obslib.bind`), complete when the request is over, and read-only for
-    recorders by convention. The traces recorder starts first and fills `trace_id`, `span_id`, `sampled` and `span`.
+    recorders by convention. The traces recorder starts first and fills `span` and `sampled`.
     """
 
     __slots__ = (
+        "_ids",
         "bound",
         "client_address",
         "client_disconnected",
@@ -47,11 +49,9 @@ class RequestRecord:
         "sampled",
         "scheme",
         "span",
-        "span_id",
         "start_clock_ns",
         "start_unix_ns",
         "status_code",
-        "trace_id",
     )
 
     def __init__(
@@ -64,7 +64,7 @@ class RequestRecord:
         #: `http`, `https` or `names.OTHER`.
         self.scheme = scheme
         self.http_version = http_version
-        #: Header values by lower-case name: those of `_middleware.WANTED_HEADERS` that the request carries.
+        #: Header values by lower-case name; several of one name are joined as RFC 9110 joins lists.
         self.headers: Mapping[bytes, bytes] = {}
         self.client_address = ""
         self.request_id = ""
@@ -85,10 +85,9 @@ class RequestRecord:
         self.error_type = ""
         self.exception: BaseException | None = None
         self.client_disconnected = False
-        #: 32 and 16 lower-case hexadecimal digits, or `""`.
-        self.trace_id = ""
-        self.span_id = ""
+        self._ids: tuple[str, str] | None = None
         self.sampled = False
+        #: Until the request is recorded.
         self.span: Span | None = None
         #: What `obslib.bind` was given.
         self.bound: dict[str, Any] | None = None
@@ -100,6 +99,25 @@ class RequestRecord:
         self.mount_template = ""
         self.mount_route: object = None
         self.mount_context: object = None
+
+    @property
+    def trace_id(self) -> str:
+        """32 lower-case hexadecimal digits, or `""`."""
+        return (self._ids or self._find_ids())[0]
+
+    @property
+    def span_id(self) -> str:
+        """16 lower-case hexadecimal digits, or `""`."""
+        return (self._ids or self._find_ids())[1]
+
+    def _find_ids(self) -> tuple[str, str]:
+        if self.span is None:
+            return _NO_IDS
+        context = self.span.get_span_context()
+        if not context.is_valid:
+            return _NO_IDS
+        self._ids = context.trace_id.to_bytes(16, "big").hex(), context.span_id.to_bytes(8, "big").hex()
+        return self._ids
 
     @property
     def user_agent(self) -> str:

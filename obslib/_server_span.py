@@ -6,16 +6,23 @@ new name) or a processor of the user's wants it, the parts are made and the SDK'
 """
 
 import threading
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Protocol, Self
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import Span, SpanLimits, Tracer
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode
 
 from obslib._record import RequestRecord
 from obslib._span_attributes import start_attributes
 
 _UNSET: Final = Status(StatusCode.UNSET)
+
+
+class NewContext(Protocol):
+    """Makes a span's ids and flags."""
+
+    def __call__(self, parent: SpanContext | None, trace_id: int, *, sampled: bool) -> SpanContext:
+        """Return them; a trace id of 0 is one that is yet to be made."""
 
 
 class ServerSpan(Span):
@@ -32,17 +39,22 @@ class ServerSpan(Span):
     _record_exception = True
     _set_status_on_exception = True
     _record_end_metrics = None
+    new_context: ClassVar[NewContext]
     _limits: SpanLimits
     _request_record: RequestRecord
+    #: The caller's, or one that was made to decide about sampling; 0 while there is none.
+    known_trace_id: int
     #: Whether anybody has asked for a part, and may have changed it, or has renamed the span.
-    touched = False
+    is_touched = False
+    #: Whether it has ended and is to be encoded from its record.
+    is_unsent = False
 
     @classmethod
-    def begin(cls, name: str, context: SpanContext, parent: SpanContext | None, record: RequestRecord) -> Self:
+    def begin(cls, name: str, trace_id: int, parent: SpanContext | None, record: RequestRecord) -> Self:
         """Make a span. Not in `__init__`: the SDK's parts come later, and calling a class costs more than this does."""
         span = object.__new__(cls)
         span._name = name
-        span._context = context
+        span.known_trace_id = trace_id
         span._parent = parent
         span._start_time = record.start_unix_ns
         span._request_record = record
@@ -50,8 +62,10 @@ class ServerSpan(Span):
 
     def __getattr__(self, name: str) -> Any:
         """Make a part that nobody has needed so far."""
-        self.touched = True
         made: Any
+        if name == "_context":
+            return self.__dict__.setdefault(name, self.new_context(self._parent, self.known_trace_id, sampled=True))
+        self.is_touched = True
         if name == "_lock":
             made = threading.Lock()
         elif name == "_attributes":
@@ -73,21 +87,51 @@ class ServerSpan(Span):
 
     def update_name(self, name: str) -> None:
         """Rename the span, and note that somebody has touched it."""
-        self.touched = True
+        self.is_touched = True
         super().update_name(name)
 
-    def close(self, end_time: int) -> None:
-        """End a span that has been encoded from its record: no processor is told."""
+    def end_unsent(self, end_time: int) -> None:
+        """End the span, to be encoded from its record later; no processor is told."""
         self._end_time = end_time
+        self.is_unsent = True
 
 
-def bind(tracer: Tracer) -> type[ServerSpan]:
+class UnsampledSpan(NonRecordingSpan):
+    """The server span of a trace that is not sampled: ids, once somebody asks for them."""
+
+    new_context: ClassVar[NewContext]
+    _parent: SpanContext | None
+    known_trace_id: int
+
+    @classmethod
+    def begin(cls, trace_id: int, parent: SpanContext | None) -> Self:
+        """Make a span; see `ServerSpan.begin`."""
+        span = object.__new__(cls)
+        span._parent = parent
+        span.known_trace_id = trace_id
+        return span
+
+    def __getattr__(self, name: str) -> Any:
+        """Make the ids."""
+        if name != "_context":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        # Two threads may come here at once: both must get the same ids.
+        return self.__dict__.setdefault(name, self.new_context(self._parent, self.known_trace_id, sampled=False))
+
+
+def bind_unsampled(new_context: NewContext) -> type[UnsampledSpan]:
+    """Return the class of unsampled server spans whose ids are made like that."""
+    return type("UnsampledSpan", (UnsampledSpan,), {"new_context": staticmethod(new_context)})
+
+
+def bind(tracer: Tracer, new_context: NewContext) -> type[ServerSpan]:
     """Return the class of a tracer's server spans, which the SDK's code cannot tell from its own."""
     return type(
         "ServerSpan",
         (ServerSpan,),
         {
             "__module__": ServerSpan.__module__,
+            "new_context": staticmethod(new_context),
             "_sampler": tracer.sampler,
             "_resource": tracer.resource,
             "_span_processor": tracer.span_processor,

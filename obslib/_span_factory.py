@@ -7,14 +7,14 @@ from typing import Any, Final
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, SynchronousMultiSpanProcessor, Tracer, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from obslib._otlp import OtlpSpanProcessor
 from obslib._otlp_encode import encode_span
 from obslib._provider import ObslibTracerProvider
 from obslib._record import RequestRecord
-from obslib._server_span import ServerSpan, bind
+from obslib._server_span import ServerSpan, bind, bind_unsampled
 from obslib._server_span_encode import ServerSpanEncoder
 from obslib._span_attributes import describe_outcome, final_name, initial_name, start_attributes
 from obslib.settings import Settings
@@ -51,7 +51,9 @@ class SpanFactory:
         self._generate_trace_id = ids.generate_trace_id
         self._generate_span_id = ids.generate_span_id
         self._decide = make_decision(settings)
-        self._start_span = bind(tracer).begin
+        self._decides_by_id = settings.traces_sampler.endswith("traceidratio")
+        self._begin_sampled = bind(tracer, self._new_context).begin
+        self._begin_unsampled = bind_unsampled(self._new_context).begin
         self._scope = tracer._instrumentation_scope  # noqa: SLF001 -- checked against a stock span
         self._encoder = ServerSpanEncoder(request_id_attribute)
         random_ids = getattr(ids, "is_trace_id_random", None)
@@ -63,30 +65,34 @@ class SpanFactory:
         return self._gate.is_open and self._processors._span_processors is self._expected  # noqa: SLF001 -- replaced when added to
 
     def start(self, record: RequestRecord, parent: SpanContext | None) -> trace.Span:
-        """Start a server span, or a span without a record if the trace is not sampled; fill the record's ids."""
-        if parent is None:
-            trace_id, flags, trace_state = self._generate_trace_id(), self._root_flags, DEFAULT_TRACE_STATE
-        else:
-            trace_id, flags, trace_state = parent.trace_id, parent.trace_flags & _RANDOM, parent.trace_state
-        span_id = self._generate_span_id()
+        """Start a server span, or a span without a record if the trace is not sampled."""
+        trace_id = 0
+        if parent is not None:
+            trace_id = parent.trace_id
+        elif self._decides_by_id:
+            trace_id = self._generate_trace_id()
         sampled = record.sampled = self._decide(parent, trace_id)
-        context = _make_context((trace_id, span_id, False, _FLAGS[flags | sampled], trace_state, True))
-        record.trace_id = trace_id.to_bytes(16, "big").hex()
-        record.span_id = span_id.to_bytes(8, "big").hex()
         if sampled:
-            return self._start_span(initial_name(record), context, parent, record)
-        return NonRecordingSpan(context)
+            return self._begin_sampled(initial_name(record), trace_id, parent, record)
+        return self._begin_unsampled(trace_id, parent)
+
+    def _new_context(self, parent: SpanContext | None, trace_id: int, *, sampled: bool) -> SpanContext:
+        if parent is None:
+            trace_id, flags, trace_state = trace_id or self._generate_trace_id(), self._root_flags, DEFAULT_TRACE_STATE
+        else:
+            flags, trace_state = parent.trace_flags & _RANDOM, parent.trace_state
+        return _make_context((trace_id, self._generate_span_id(), False, _FLAGS[flags | sampled], trace_state, True))
 
     def end(self, span: ServerSpan, end_unix_ns: int) -> bool:
-        """End a span that nobody has touched, and that is to be sent; tell whether that was so."""
-        if span.touched or not self.is_in_charge:
+        """End a span that nobody has touched, and that nobody else is to see; tell whether that was so."""
+        if span.is_touched or self._processors._span_processors is not self._expected:  # noqa: SLF001 -- see is_in_charge
             return False
-        span.close(end_unix_ns)
+        span.end_unsent(end_unix_ns)
         return True
 
-    def send(self, record: RequestRecord, span: trace.Span) -> None:
-        """Encode and send a span that `end` has ended."""
-        if self._processor is not None and isinstance(span, ServerSpan):
+    def send(self, record: RequestRecord, span: ServerSpan) -> None:
+        """Encode and send a span that has ended untouched."""
+        if self._processor is not None:
             end_unix_ns = record.start_unix_ns + record.duration_ns
             encoded = self._encoder.encode(record, span.get_span_context(), span.parent, end_unix_ns)
             self._processor.enqueue(self._scope, encoded)
@@ -172,13 +178,15 @@ def _spans_are_equal(settings: Settings, request_id_attribute: str) -> bool:
         provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
         provider.add_span_processor(keep)
         tracer = provider.get_tracer("obslib", settings.service_version or "0")
-        span_class = bind(tracer)  # type: ignore[arg-type]  # the SDK's provider makes the SDK's tracers
+        context = trace.INVALID_SPAN_CONTEXT
+        span_class = bind(tracer, lambda *_, **__: context)  # type: ignore[arg-type]  # the SDK's provider makes the SDK's tracers
         for touch in (_leave_alone, _touch):
             record = _example()
             stock = tracer.start_span(
                 initial_name(record), None, SpanKind.SERVER, start_attributes(record), None, record.start_unix_ns
             )
-            ours = span_class.begin(initial_name(record), stock.get_span_context(), None, record)
+            context = stock.get_span_context()
+            ours = span_class.begin(initial_name(record), 0, None, record)
             sent = []
             for span in (stock, ours):
                 touch(span)
@@ -191,14 +199,13 @@ def _spans_are_equal(settings: Settings, request_id_attribute: str) -> bool:
                 return False
         encoder = ServerSpanEncoder(request_id_attribute)
         record = _example()
-        context = stock.get_span_context()
-        untouched = span_class.begin(initial_name(record), context, None, record)
-        expected = span_class.begin(initial_name(record), context, None, record)
+        untouched = span_class.begin(initial_name(record), 0, None, record)
+        expected = span_class.begin(initial_name(record), 0, None, record)
         describe_outcome(expected, record, request_id_attribute)
         expected.update_name(final_name(record))
         expected.end(record.start_unix_ns + 5)
         encoded = encoder.encode(record, context, None, record.start_unix_ns + 5)
-        return not untouched.touched and encoded == encode_span(keep.span)  # type: ignore[arg-type]  # likewise
+        return not untouched.is_touched and encoded == encode_span(keep.span)  # type: ignore[arg-type]  # likewise
     except Exception:  # noqa: BLE001 -- whatever another SDK does differently: then its own spans are used
         return False
 

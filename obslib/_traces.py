@@ -59,7 +59,7 @@ class TracesRecorder:
         self._request_id_attribute = request_id_attribute
 
     def started(self, record: RequestRecord, scope: Scope) -> None:
-        """Start the span, and note its ids and the context in which the application runs."""
+        """Start the span, and note the context in which the application runs."""
         if query := scope.get("query_string"):
             record.query = redact_query(query.decode("latin-1"), self._is_secret)
         incoming, caller = self._incoming(record, scope)
@@ -86,24 +86,19 @@ class TracesRecorder:
         attributes = start_attributes(record)
         kind, start_time = SpanKind.SERVER, record.start_unix_ns
         span = self._tracer.start_span(initial_name(record), incoming, kind, attributes, links, start_time)
-        context = span.get_span_context()
-        record.trace_id = format(context.trace_id, "032x")
-        record.span_id = format(context.span_id, "016x")
-        record.sampled = context.trace_flags.sampled
+        record.sampled = span.get_span_context().trace_flags.sampled
         return span
 
     def ended(self, record: RequestRecord) -> None:
         """Complete the span and end it where the record ends; one that nobody has touched is encoded later."""
         span = record.span
-        if span is None or span.__class__ is NonRecordingSpan or not span.is_recording():
-            record.span = None
+        if span is None or not span.is_recording():
             return
         end_unix_ns = record.start_unix_ns + record.duration_ns
         if self._factory is not None and record.exception is None and isinstance(span, ServerSpan):
             ended = self._factory.end(span, end_unix_ns)
             if ended:
                 return
-        record.span = None
         if record.route and getattr(span, "name", "") == initial_name(record):  # unless the user has renamed it
             span.update_name(final_name(record))
         describe_outcome(span, record, self._request_id_attribute)
@@ -111,8 +106,9 @@ class TracesRecorder:
 
     def finished(self, record: RequestRecord) -> None:
         """Encode and send the span, if that is left to do."""
-        if record.span is not None and self._factory is not None:
-            self._factory.send(record, record.span)
+        span = record.span
+        if self._factory is not None and isinstance(span, ServerSpan) and span.is_unsent:
+            self._factory.send(record, span)
 
     def _incoming(self, record: RequestRecord, scope: Scope) -> tuple[Context, SpanContext | None]:
         """Return the context and the span the caller sent, never those that happen to be current."""
