@@ -27,21 +27,23 @@ class AccessLine:
         self._frames: dict[tuple[str, str, int, str, str], tuple[str, str]] = {}
         self._texts: dict[str, str] = {}
 
-    def render(self, record: RequestRecord, timestamp: str) -> bytes:
+    def render(self, record: RequestRecord, timestamp: str) -> str:
         """Return the line of a request that ended without an exception and to which nothing was bound."""
         key = (record.method, record.route, record.status_code, record.error_type, record.scheme)
         head, middle = self._frames.get(key) or self._make_frame(*key)
         texts = self._texts
         path, client, agent = record.path, record.client_address, record.user_agent
+        # The shortest text that is the same float costs five times as much.
+        seconds, nanoseconds = divmod(record.duration_ns, 1_000_000_000)
         return (
             f'{{"{names.LOG_TIMESTAMP}":"{timestamp}{head}{record.trace_id}","{names.LOG_SPAN_ID}":"{record.span_id}",'
             f'"{names.LOG_REQUEST_ID}":"{record.request_id}",{middle}{texts.get(path) or self._text(path)},'
-            f'"{names.LOG_DURATION}":{record.duration_ns / 1e9!r},'
+            f'"{names.LOG_DURATION}":{seconds}.{str(1_000_000_000 + nanoseconds)[1:]},'
             f'"{names.LOG_REQUEST_BODY_SIZE}":{record.request_body_bytes},'
             f'"{names.LOG_RESPONSE_BODY_SIZE}":{record.response_body_bytes},'
             f'"{names.LOG_CLIENT_ADDRESS}":{texts.get(client) or self._text(client)},'
             f'"{names.LOG_USER_AGENT}":{texts.get(agent) or self._text(agent)}}}\n'
-        ).encode()
+        )
 
     def _make_frame(self, method: str, route: str, status: int, error_type: str, scheme: str) -> tuple[str, str]:
         middle = {

@@ -47,12 +47,11 @@ class Backlog:
         """
         Take a record that is complete.
 
-        One that refers to what is the user's (an exception, bound values) is recorded now, with those before it: what
-        is the user's may change, and errors are not to wait.
+        One that is urgent is recorded now, with those before it: what is the user's may change, and errors do not wait.
         """
         waiting = self._waiting
         waiting.append(record)
-        if len(waiting) >= self._limit or record.error_type or record.bound is not None or record.exception is not None:
+        if record.is_urgent or len(waiting) >= self._limit:
             self.work_off()
         elif len(waiting) == 1:
             self._on_first()
@@ -89,6 +88,10 @@ class Backlog:
                     finished(record)
                 except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
                     self._on_error(recorder.signal, error)
+            try:
+                recorder.hand_over()
+            except Exception as error:  # noqa: BLE001 -- likewise
+                self._on_error(recorder.signal, error)
         for record in records:
             # They refer to the record, or to frames that do: without this a request would be cyclic garbage.
             record.span = record.exception = None

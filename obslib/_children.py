@@ -208,22 +208,20 @@ class RequestSeries:
     They share the lock of all request series: requests end one after the other, so that nobody waits for it.
     """
 
-    __slots__ = ("_active", "_duration", "_lock", "_request_size", "_response_size")
+    __slots__ = ("_duration", "_lock", "_request_size", "_response_size")
 
     def __init__(
         self,
         lock: threading.Lock,
-        active: GaugeChild,
         duration: HistogramChild,
         request_size: HistogramChild,
         response_size: HistogramChild,
     ) -> None:
         self._lock = lock
-        self._active = active
         self._duration = duration
         self._request_size = request_size
         self._response_size = response_size
-        for child in (active, duration, request_size, response_size):
+        for child in (duration, request_size, response_size):
             child._lock = lock  # noqa: SLF001 -- this module's own
 
     def finish(
@@ -234,7 +232,7 @@ class RequestSeries:
         exemplar: tuple[str, str, float, float] | None,
     ) -> None:
         """
-        Count one request out.
+        Count one request.
 
         Args:
             exemplar: Trace id, span id, the seconds and when, in seconds since 1970; None keeps the bucket's last one.
@@ -244,9 +242,6 @@ class RequestSeries:
         request_index = bisect_left(request_size._bounds, request_bytes) if request_bytes else 0  # noqa: SLF001
         response_index = bisect_left(response_size._bounds, response_bytes)  # noqa: SLF001
         with self._lock:
-            active = self._active
-            active._value -= 1  # noqa: SLF001
-            active._text = active._openmetrics = None  # noqa: SLF001
             duration._counts[index] += 1  # noqa: SLF001
             duration._sum += seconds  # noqa: SLF001
             duration._text = duration._openmetrics = None  # noqa: SLF001

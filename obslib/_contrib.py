@@ -52,6 +52,9 @@ class ContribRecorder:
     def finished(self, record: RequestRecord) -> None:
         """Do nothing: contrib ends its span."""
 
+    def hand_over(self) -> None:
+        """Do nothing: contrib sends its span."""
+
 
 def install_contrib(
     app: Starlette, provider: trace.TracerProvider, recorder: ContribRecorder, settings: Settings

@@ -42,7 +42,7 @@ class Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._trailers = False
+        self._trailers: object = False
         self.is_finished = False
 
     async def receive(self) -> Message:
@@ -59,11 +59,12 @@ class Exchange:
         kind = message["type"]
         is_last = False
         if kind == "http.response.body":
-            self._record.response_body_bytes += len(message.get("body", b""))
-            is_last = not message.get("more_body", False) and not self._trailers
+            if body := message.get("body"):
+                self._record.response_body_bytes += len(body)
+            is_last = not message.get("more_body") and not self._trailers
         elif kind == "http.response.start":
             self._record.status_code = message["status"]
-            self._trailers = message.get("trailers", False)
+            self._trailers = message.get("trailers")
             message = self._with_request_id(message)
         elif kind == "http.response.trailers":
             is_last = not message.get("more_trailers", False)
@@ -81,6 +82,7 @@ class Exchange:
     def end(self) -> None:
         """The application has returned before its response was complete: that is what there is to say."""
         record = self._record
+        record.is_urgent = True
         if record.status_code:
             record.error_type = names.ERROR_INCOMPLETE_RESPONSE
         elif not record.client_disconnected:
@@ -92,6 +94,7 @@ class Exchange:
         if self.is_finished:
             return
         record = self._record
+        record.is_urgent = True
         if isinstance(error, Exception):
             record.exception = error
         if not record.client_disconnected:
@@ -117,6 +120,7 @@ class Exchange:
             _explain_failure(record)
         elif record.client_disconnected:
             record.error_type = names.ERROR_CLIENT_DISCONNECT
+            record.is_urgent = True
         if desk.spans is not None:
             try:
                 desk.spans.ended(record)
@@ -135,6 +139,7 @@ class Exchange:
 
 def _explain_failure(record: RequestRecord) -> None:
     """Fill the error type of a 5xx, and the exception that an error handler is answering, if one is."""
+    record.is_urgent = True
     if not record.error_type:
         record.error_type = str(record.status_code)
     if record.exception is None:

@@ -46,6 +46,7 @@ class LogPipeline:
         self.for_people = _for_people(settings)
         self._render = _console_renderer() if self.for_people else render_json
         self._access_line = AccessLine(settings.service_name)
+        self._rendered: list[str] = []
 
     def started(self, record: RequestRecord, _scope: Scope) -> None:
         """Make the lines logged while this request is served come out here."""
@@ -58,8 +59,11 @@ class LogPipeline:
         timestamp = self._clock.format(record.start_unix_ns + record.duration_ns)
         failed = record_failed(record.status_code, record.error_type)
         if not self.for_people and record.exception is None and record.bound is None:
-            self._write(self._access_line.render(record, timestamp), failed)
+            self._rendered.append(self._access_line.render(record, timestamp))
+            if failed:
+                self.hand_over(is_error=True)
             return
+        self.hand_over()
         values = access_values(record, timestamp, self.service_name)
         if record.bound:
             for key, value in self._redactor.redact(dict(record.bound)).items():
@@ -69,6 +73,12 @@ class LogPipeline:
             with contextlib.suppress(AttributeError):  # an exception class with __slots__
                 record.exception.__dict__[RECORDED] = True
         self._write(self._render(values), failed)
+
+    def hand_over(self, *, is_error: bool = False) -> None:
+        """Write the access lines that have been rendered."""
+        if self._rendered:
+            lines, self._rendered = self._rendered, []
+            self._write("".join(lines).encode(), is_error)
 
     def log(self, level: str, logger_name: str, event: object, values: MutableMapping[str, Any]) -> None:
         """Write one line if its level is wanted; `exc_info` among the values becomes the exception's keys."""

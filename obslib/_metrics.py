@@ -2,13 +2,14 @@
 
 import platform
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
 import prometheus_client
 
 from obslib import names
-from obslib._children import GaugeChild, RequestSeries
+from obslib._children import RequestSeries
 from obslib._instruments import Instruments
 from obslib._record import RequestRecord, Scope
 from obslib._version import __version__
@@ -51,16 +52,16 @@ class MetricsRecorder:
             buckets=names.BODY_SIZE_BUCKETS_BYTES,
         )
         self._lock = threading.Lock()
-        self._active_children: dict[tuple[str, str], GaugeChild] = {}
+        self._in_flight: set[RequestRecord] = set()
         self._series: dict[tuple[str, str, int, str, str], RequestSeries] = {}
 
     def started(self, record: RequestRecord, _scope: Scope) -> None:
-        """Count a request in."""
-        key = (record.method, record.scheme)
-        (self._active_children.get(key) or self._find_active_child(key)).inc()
+        """Remember a request that is in flight."""
+        self._in_flight.add(record)
 
     def finished(self, record: RequestRecord) -> None:
-        """Count a request out, with its duration and sizes."""
+        """Count a request, with its duration and sizes."""
+        self._in_flight.discard(record)
         key = (record.method, record.route, record.status_code, record.scheme, record.error_type)
         series = self._series.get(key) or self._find_series(*key)
         seconds = record.duration_ns / 1e9
@@ -70,6 +71,21 @@ class MetricsRecorder:
             exemplar = (record.trace_id, record.span_id, seconds, unix_seconds)
         series.finish(seconds, record.request_body_bytes, record.response_body_bytes, exemplar)
 
+    def hand_over(self) -> None:
+        """Do nothing: everything is counted."""
+
+    def count_in_flight(self) -> None:
+        """Set the gauge to what is in flight now."""
+        counts = Counter((record.method, record.scheme) for record in tuple(self._in_flight))
+        for method, _, _, scheme, _ in tuple(self._series):
+            counts.setdefault((method, scheme), 0)
+        for labels, count in counts.items():
+            self._active.labels(*labels).set(count)
+
+    def reset_after_fork(self) -> None:
+        """Forget the parent's requests."""
+        self._in_flight.clear()
+
     def make_zero_children(self, routes: Iterable[tuple[str, str]]) -> None:
         """Make a duration child with status 500 for each known method and route, at most `MAX_ZERO_CHILDREN`."""
         made = 0
@@ -78,14 +94,9 @@ class MetricsRecorder:
                 self._duration.labels(method, route, "500", "http", "500")
                 made += 1
 
-    def _find_active_child(self, key: tuple[str, str]) -> GaugeChild:
-        child = self._active_children[key] = self._active.labels(*key)
-        return child
-
     def _find_series(self, method: str, route: str, status_code: int, scheme: str, error_type: str) -> RequestSeries:
         series = RequestSeries(
             self._lock,
-            self._active_children[method, scheme],
             self._duration.labels(method, route, str(status_code) if status_code else "", scheme, error_type),
             self._request_size.labels(method, route),
             self._response_size.labels(method, route),

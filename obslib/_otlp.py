@@ -11,13 +11,12 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 from weakref import WeakSet
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from obslib import names
 from obslib._otlp_encode import encode_batch, encode_resource, encode_span
@@ -102,13 +101,15 @@ class OtlpSpanProcessor(SpanProcessor):
             self._on_dropped(names.DROPPED_ENCODING_FAILED, 1)
             self._on_error(f"A span could not be encoded: {_describe(error)}")
             return
-        if not queue.put((span.instrumentation_scope, encoded)):
-            self._on_dropped(names.DROPPED_QUEUE_FULL, 1)
+        self.enqueue([(span.instrumentation_scope, encoded)])
 
-    def enqueue(self, scope_key: InstrumentationScope | None, encoded: bytes) -> None:
-        """Queue a span that `encode_span`, or its equal, encoded."""
-        if not self._is_shut_down and not self._queue.put((scope_key, encoded)):
-            self._on_dropped(names.DROPPED_QUEUE_FULL, 1)
+    def enqueue(self, spans: Sequence[QueuedSpan]) -> None:
+        """Queue spans that `encode_span`, or its equal, encoded."""
+        if self._is_shut_down:
+            return
+        left_out = len(spans) - self._queue.put(spans)
+        if left_out:
+            self._on_dropped(names.DROPPED_QUEUE_FULL, left_out)
 
     def start(self) -> None:
         """Start this process' sender thread, unless it runs."""

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -44,22 +45,26 @@ class SpanQueue:
         #: When the sender must have ended, on the clock of `time.monotonic`.
         self.deadline_seconds = float("inf")
 
-    def put(self, span: QueuedSpan) -> bool:
-        """Append a span; tell whether there was room for it."""
+    def put(self, spans: Sequence[QueuedSpan]) -> int:
+        """Append spans as long as there is room; return how many were."""
         with self._lock:
-            before = len(self.spans)
-            size = self._bytes + len(span[1])
-            if before >= self.max_spans or size > self._max_bytes or self._is_abandoned:
-                return False
-            passes_half = self._bytes < self._half_bytes <= size
-            self._bytes = size
-            self.spans.append(span)
+            if self._is_abandoned:
+                return 0
+            count, size = before, size_before = len(self.spans), self._bytes
+            for span in spans:
+                size += len(span[1])
+                if count >= self.max_spans or size > self._max_bytes:
+                    break
+                self.spans.append(span)
+                self._bytes = size
+                count += 1
             if not before:
                 self._first_seconds = time.monotonic()
-            must_ring = not before or before + 1 == self._batch_max_spans or passes_half
-        if must_ring:
+            fills_batch = before < self._batch_max_spans <= count
+            passes_half = size_before < self._half_bytes <= self._bytes
+        if not before or fills_batch or passes_half:
             self._ring()
-        return True
+        return count - before
 
     def next_batch(self) -> list[QueuedSpan]:
         """Wait until a batch is due, and take it; an empty one when the queue is closing and nothing is left."""

@@ -33,6 +33,7 @@ class RequestRecord:
         "exception",
         "headers",
         "http_version",
+        "is_urgent",
         "log_pipeline",
         "method",
         "mount_context",
@@ -85,6 +86,8 @@ class RequestRecord:
         self.error_type = ""
         self.exception: BaseException | None = None
         self.client_disconnected = False
+        #: Whether it failed, or refers to what is the user's: an exception, bound values.
+        self.is_urgent = False
         self._ids: tuple[str, str] | None = None
         self.sampled = False
         #: Until the request is recorded.
@@ -141,7 +144,10 @@ class Recorder(Protocol):
         """Called before the application sees the request."""
 
     def finished(self, record: RequestRecord) -> None:
-        """Called once, soon after the request is over, in any thread; see `_backlog`."""
+        """Called once, soon after the request is over, in any thread but not in two at once; see `_backlog`."""
+
+    def hand_over(self) -> None:
+        """Called after a row of `finished`: pass on what they have made, all of it together."""
 
 
 class SpanRecorder(Recorder, Protocol):
@@ -171,6 +177,7 @@ def bind(**values: Any) -> None:
     bound = record.bound
     if bound is None:
         bound = record.bound = {}
+        record.is_urgent = True
     for key, value in values.items():
         if key in bound or len(bound) < MAX_BOUND_VALUES:
             bound[key] = value

@@ -15,13 +15,15 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status,
 from obslib._record import RequestRecord
 from obslib._span_attributes import start_attributes
 
+#: Reentrant: a request may be thrown away at any allocation, and then it is recorded.
+_MAKING_IDS: Final = threading.RLock()
 _UNSET: Final = Status(StatusCode.UNSET)
 
 
 class NewContext(Protocol):
     """Makes a span's ids and flags."""
 
-    def __call__(self, parent: SpanContext | None, trace_id: int, *, sampled: bool) -> SpanContext:
+    def __call__(self, parent: SpanContext | None, trace_id: int, sampled: bool, /) -> SpanContext:
         """Return them; a trace id of 0 is one that is yet to be made."""
 
 
@@ -40,10 +42,12 @@ class ServerSpan(Span):
     _set_status_on_exception = True
     _record_end_metrics = None
     new_context: ClassVar[NewContext]
+    _context: SpanContext
     _limits: SpanLimits
     _request_record: RequestRecord
     #: The caller's, or one that was made to decide about sampling; 0 while there is none.
     known_trace_id: int
+    has_ids = False
     #: Whether anybody has asked for a part, and may have changed it, or has renamed the span.
     is_touched = False
     #: Whether it has ended and is to be encoded from its record.
@@ -64,7 +68,7 @@ class ServerSpan(Span):
         """Make a part that nobody has needed so far."""
         made: Any
         if name == "_context":
-            return self.__dict__.setdefault(name, self.new_context(self._parent, self.known_trace_id, sampled=True))
+            return self.get_span_context()
         self.is_touched = True
         if name == "_lock":
             made = threading.Lock()
@@ -85,6 +89,10 @@ class ServerSpan(Span):
         # Two threads may come here at once: both must get the same lock.
         return self.__dict__.setdefault(name, made)
 
+    def get_span_context(self) -> SpanContext:
+        """Return the ids and flags, made now if nobody has asked for them before."""
+        return self._context if self.has_ids else _make_ids(self, True)
+
     def update_name(self, name: str) -> None:
         """Rename the span, and note that somebody has touched it."""
         self.is_touched = True
@@ -102,6 +110,7 @@ class UnsampledSpan(NonRecordingSpan):
     new_context: ClassVar[NewContext]
     _parent: SpanContext | None
     known_trace_id: int
+    has_ids = False
 
     @classmethod
     def begin(cls, trace_id: int, parent: SpanContext | None) -> Self:
@@ -111,12 +120,24 @@ class UnsampledSpan(NonRecordingSpan):
         span.known_trace_id = trace_id
         return span
 
+    def get_span_context(self) -> SpanContext:
+        """Return the ids and flags, made now if nobody has asked for them before."""
+        return self._context if self.has_ids else _make_ids(self, False)
+
     def __getattr__(self, name: str) -> Any:
-        """Make the ids."""
+        """Make the ids for code that looks into the span."""
         if name != "_context":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        # Two threads may come here at once: both must get the same ids.
-        return self.__dict__.setdefault(name, self.new_context(self._parent, self.known_trace_id, sampled=False))
+        return self.get_span_context()
+
+
+def _make_ids(span: ServerSpan | UnsampledSpan, sampled: bool) -> SpanContext:
+    # Two threads may come here at once: both must get the same ids.
+    with _MAKING_IDS:
+        if not span.has_ids:
+            span._context = span.new_context(span._parent, span.known_trace_id, sampled)  # noqa: SLF001 -- our own classes
+            span.has_ids = True
+    return span._context  # noqa: SLF001 -- likewise
 
 
 def bind_unsampled(new_context: NewContext) -> type[UnsampledSpan]:

@@ -5,7 +5,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from obslib import names
@@ -46,11 +46,13 @@ class LineSink:
         self._reset()
 
     def _reset(self) -> None:
-        self._changed = threading.Condition()
+        # Reentrant: a signal handler may log while this very thread holds it.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._direct = threading.Lock()
         self._wake = threading.Event()
         self._urgent = threading.Event()
-        self._lines: list[bytes] = []
+        self._pending: list[bytes] = []
         #: Bytes accepted and not yet written, those in the writer's hands included.
         self._pending_bytes = 0
         self._thread: threading.Thread | None = None
@@ -66,21 +68,21 @@ class LineSink:
             self._thread = threading.Thread(target=self._run, name="obslib-log-writer", daemon=True)
             self._thread.start()
 
-    def write(self, line: bytes, is_error: bool = False) -> None:
-        """Accept one line that ends in a newline. Does not raise."""
+    def write(self, lines: bytes, is_error: bool = False) -> None:
+        """Accept a line, or several, each with a newline at its end. Does not raise."""
         if self._thread is None:
-            self._write_directly(line)
+            self._write_directly(lines)
             return
-        size = len(line)
+        size = len(lines)
         limit = self._buffer_bytes if is_error else self._ordinary_bytes
-        with self._changed:
+        with self._lock:
             if self._pending_bytes + size > limit and not self._wait_for_room(size, limit):
-                self._on_dropped(names.DROPPED_BUFFER_FULL, 1)
+                self._on_dropped(names.DROPPED_BUFFER_FULL, _count([lines]))
                 return
             self._pending_bytes += size
-            lines = self._lines
-            first = not lines
-            lines.append(line)
+            pending = self._pending
+            first = not pending
+            pending.append(lines)
         if first:
             self._wake.set()
         if is_error:
@@ -111,8 +113,8 @@ class LineSink:
         thread.join(timeout_seconds)
         with self._changed:
             self._thread = None
-            left = len(self._lines)
-            self._lines = []
+            left = _count(self._pending)
+            self._pending = []
             self._pending_bytes = 0
             # A thread that hangs in write(2) would meet every later line there: those are given up, too.
             self._abandoned = thread.is_alive()
@@ -128,6 +130,8 @@ class LineSink:
     def _wait_for_room(self, size: int, limit: int) -> bool:
         if self._overflow == "drop" or size > limit:
             return False
+        if threading.current_thread() is self._thread:
+            return True  # the writer, bringing lines that waited elsewhere: nobody else could make room for them
         self._urgent.set()
         self._changed.wait_for(lambda: self._pending_bytes + size <= limit or self._thread is None)
         return True
@@ -140,21 +144,21 @@ class LineSink:
             self._wake.clear()
             self._urgent.clear()
             self._before_writing()
-            with self._changed:
-                lines, self._lines = self._lines, []
-            self._write_batch(lines)
-            if self._closing and not lines:
+            with self._lock:
+                pending, self._pending = self._pending, []
+            self._write_batch(pending)
+            if self._closing and not pending:
                 return
 
-    def _write_batch(self, lines: list[bytes]) -> None:
-        data = memoryview(b"".join(lines))
+    def _write_batch(self, pending: list[bytes]) -> None:
+        data = memoryview(b"".join(pending))
         try:
             for start in range(0, len(data), _WRITE_BYTES):
                 piece = data[start : start + _WRITE_BYTES]
                 _write_stdout(piece)
                 self._written(len(piece))
         except (OSError, ValueError):
-            self._on_dropped(names.DROPPED_WRITE_FAILED, len(lines))
+            self._on_dropped(names.DROPPED_WRITE_FAILED, _count(pending))
             self._written(len(data) - start)
         if self._closing:
             self._wake.set()
@@ -164,15 +168,19 @@ class LineSink:
             self._pending_bytes = max(0, self._pending_bytes - size)
             self._changed.notify_all()
 
-    def _write_directly(self, line: bytes) -> None:
+    def _write_directly(self, lines: bytes) -> None:
         if self._abandoned:
-            self._on_dropped(names.DROPPED_SHUTDOWN, 1)
+            self._on_dropped(names.DROPPED_SHUTDOWN, _count([lines]))
             return
         with self._direct:
             try:
-                _write_stdout(memoryview(line))
+                _write_stdout(memoryview(lines))
             except (OSError, ValueError):
-                self._on_dropped(names.DROPPED_WRITE_FAILED, 1)
+                self._on_dropped(names.DROPPED_WRITE_FAILED, _count([lines]))
+
+
+def _count(pending: Iterable[bytes]) -> int:
+    return sum(lines.count(b"\n") for lines in pending)
 
 
 def _write_stdout(data: memoryview) -> None:

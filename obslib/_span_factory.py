@@ -12,6 +12,7 @@ from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from obslib._otlp import OtlpSpanProcessor
 from obslib._otlp_encode import encode_span
+from obslib._otlp_queue import QueuedSpan
 from obslib._provider import ObslibTracerProvider
 from obslib._record import RequestRecord
 from obslib._server_span import ServerSpan, bind, bind_unsampled
@@ -56,6 +57,7 @@ class SpanFactory:
         self._begin_unsampled = bind_unsampled(self._new_context).begin
         self._scope = tracer._instrumentation_scope  # noqa: SLF001 -- checked against a stock span
         self._encoder = ServerSpanEncoder(request_id_attribute)
+        self._encoded: list[QueuedSpan] = []
         random_ids = getattr(ids, "is_trace_id_random", None)
         self._root_flags = _RANDOM if random_ids is not None and random_ids() else 0
 
@@ -76,7 +78,7 @@ class SpanFactory:
             return self._begin_sampled(initial_name(record), trace_id, parent, record)
         return self._begin_unsampled(trace_id, parent)
 
-    def _new_context(self, parent: SpanContext | None, trace_id: int, *, sampled: bool) -> SpanContext:
+    def _new_context(self, parent: SpanContext | None, trace_id: int, sampled: bool) -> SpanContext:
         if parent is None:
             trace_id, flags, trace_state = trace_id or self._generate_trace_id(), self._root_flags, DEFAULT_TRACE_STATE
         else:
@@ -90,12 +92,18 @@ class SpanFactory:
         span.end_unsent(end_unix_ns)
         return True
 
-    def send(self, record: RequestRecord, span: ServerSpan) -> None:
-        """Encode and send a span that has ended untouched."""
+    def encode(self, record: RequestRecord, span: ServerSpan) -> None:
+        """Encode a span that has ended untouched; `send` sends it."""
         if self._processor is not None:
             end_unix_ns = record.start_unix_ns + record.duration_ns
             encoded = self._encoder.encode(record, span.get_span_context(), span.parent, end_unix_ns)
-            self._processor.enqueue(self._scope, encoded)
+            self._encoded.append((self._scope, encoded))
+
+    def send(self) -> None:
+        """Send what has been encoded."""
+        if self._encoded and self._processor is not None:
+            spans, self._encoded = self._encoded, []
+            self._processor.enqueue(spans)
 
 
 def make_factory(
@@ -179,7 +187,7 @@ def _spans_are_equal(settings: Settings, request_id_attribute: str) -> bool:
         provider.add_span_processor(keep)
         tracer = provider.get_tracer("obslib", settings.service_version or "0")
         context = trace.INVALID_SPAN_CONTEXT
-        span_class = bind(tracer, lambda *_, **__: context)  # type: ignore[arg-type]  # the SDK's provider makes the SDK's tracers
+        span_class = bind(tracer, lambda *_: context)  # type: ignore[arg-type]  # the SDK's provider makes the SDK's tracers
         for touch in (_leave_alone, _touch):
             record = _example()
             stock = tracer.start_span(

@@ -56,6 +56,7 @@ class Telemetry:
         self._monotonic_ns = monotonic_ns
         self._new_request_id = new_request_id
         self.registry = CollectorRegistry()
+        self.metrics_recorder: MetricsRecorder | None = None
         self.instruments = Instruments(self.registry, settings.max_label_sets, before_reading=self._before_reading)
         self.self_telemetry = SelfTelemetry(self.instruments)
         describe_process(self.instruments, settings)
@@ -72,8 +73,16 @@ class Telemetry:
         self.metrics_recorder = MetricsRecorder(self.instruments) if settings.metrics_enabled else None
         self.contrib_recorder: ContribRecorder | None = None
 
+    def reset_after_fork(self) -> None:
+        """Forget the parent's requests: the parent records them."""
+        self.backlog.reset_after_fork()
+        if self.metrics_recorder is not None:
+            self.metrics_recorder.reset_after_fork()
+
     def _before_reading(self) -> None:
         self.backlog.work_off()
+        if self.metrics_recorder is not None:
+            self.metrics_recorder.count_in_flight()
 
     def _log(self, level: str, event: str, values: dict[str, Any]) -> None:
         if self.settings.logs_enabled:

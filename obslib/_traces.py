@@ -105,10 +105,15 @@ class TracesRecorder:
         span.end(end_unix_ns)
 
     def finished(self, record: RequestRecord) -> None:
-        """Encode and send the span, if that is left to do."""
+        """Encode the span, if that is left to do."""
         span = record.span
         if self._factory is not None and isinstance(span, ServerSpan) and span.is_unsent:
-            self._factory.send(record, span)
+            self._factory.encode(record, span)
+
+    def hand_over(self) -> None:
+        """Queue the encoded spans."""
+        if self._factory is not None:
+            self._factory.send()
 
     def _incoming(self, record: RequestRecord, scope: Scope) -> tuple[Context, SpanContext | None]:
         """Return the context and the span the caller sent, never those that happen to be current."""

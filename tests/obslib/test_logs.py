@@ -338,7 +338,7 @@ def test_access_line_from_pieces(
     line = ACCESS_LINE.render(record, "2026-01-01T00:00:00.000000Z")
     whole = render_json(access_values(record, "2026-01-01T00:00:00.000000Z", 'sh"op'))
     assert json.loads(line) == json.loads(whole)
-    assert line.count(b"\n") == 1
+    assert line.count("\n") == 1
 
 
 ACCESS_LINE = AccessLine('sh"op')

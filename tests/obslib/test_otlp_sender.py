@@ -216,7 +216,7 @@ def test_spans_may_come_encoded(make: Make, collector: Collector) -> None:
     """`enqueue` takes what `encode_span` returns, under the scope it is given."""
     processor = make()
     processor.start()
-    processor.enqueue(SCOPE, encode_span(span("a")))
+    processor.enqueue([(SCOPE, encode_span(span("a")))])
 
     assert processor.force_flush(10_000)
     request = collector.requests[0][2].resource_spans[0]
@@ -507,7 +507,7 @@ def test_the_queue_is_bounded_in_spans(make: Make, collector: Collector, told: T
     """Beyond the number of spans the newest are dropped and counted."""
     processor = make(queue_max_spans=3, batch_max_spans=3)
     end(processor, *"abcde")
-    processor.enqueue(SCOPE, encode_span(span("f")))
+    processor.enqueue([(SCOPE, encode_span(span("f")))])
     processor.start()
 
     assert processor.force_flush(10_000)
@@ -815,7 +815,7 @@ def test_shutdown_is_for_good(make: Make, collector: Collector, told: Told) -> N
     processor.shutdown()
     before = senders()
     end(processor, "b")
-    processor.enqueue(SCOPE, encode_span(span("c")))
+    processor.enqueue([(SCOPE, encode_span(span("c")))])
     processor.start()
 
     assert processor.force_flush(0)

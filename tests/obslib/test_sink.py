@@ -165,7 +165,7 @@ def test_line_larger_than_the_buffer(stdout: Pipe) -> None:
     drops = Drops()
     sink = stdout.sink(drops, "block")
     sink.start()
-    sink.write(b"z" * 70_000)
+    sink.write(b"z" * 70_000 + b"\n")
     assert drops == {names.DROPPED_BUFFER_FULL: 1}
     assert sink.close(10)
 
