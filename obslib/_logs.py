@@ -57,7 +57,7 @@ class LogPipeline:
         if not self._access_log:
             return
         timestamp = self._clock.format(record.start_unix_ns + record.duration_ns)
-        failed = record_failed(record.status_code, record.error_type)
+        failed = record.is_urgent and record_failed(record.status_code, record.error_type)
         if not self.for_people and record.exception is None and record.bound is None:
             self._rendered.append(self._access_line.render(record, timestamp))
             if failed:

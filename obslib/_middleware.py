@@ -81,8 +81,9 @@ class ObservedLayer:
         self._new_request_id = new_request_id or random_request_id
         self._now_unix_ns = now_unix_ns
         self._request_id_header = settings.request_id_header.lower().encode("latin-1")
-        self._recorders = (*recorders,) if spans is None else (spans, *recorders)
-        backlog.recorders = self._recorders
+        everybody = (*recorders,) if spans is None else (spans, *recorders)
+        backlog.recorders = everybody
+        self._starters = tuple((recorder.signal, recorder.started) for recorder in everybody)
         self._desk = Desk(spans, backlog, on_error, clock_ns, self._request_id_header)
         self._metrics_path = settings.metrics_path
         #: Paths of requests that are not recorded, and with what longer ones begin.
@@ -168,11 +169,11 @@ class ObservedLayer:
         if client:
             record.client_address = client[0]
         scope[SCOPE_RECORD] = record
-        for recorder in self._recorders:
+        for signal, started in self._starters:
             try:
-                recorder.started(record, scope)
+                started(record, scope)
             except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
-                self._desk.on_error(recorder.signal, error)
+                self._desk.on_error(signal, error)
         return record
 
     async def _serve_special(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -213,7 +214,7 @@ def _joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 def random_request_id() -> str:
     """Return 32 hexadecimal digits."""
-    return format(random.getrandbits(128), "032x")
+    return random.getrandbits(128).to_bytes(16, "big").hex()
 
 
 async def _in_thread(function: Callable[[], None]) -> None:

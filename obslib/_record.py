@@ -106,14 +106,18 @@ class RequestRecord:
     @property
     def trace_id(self) -> str:
         """32 lower-case hexadecimal digits, or `""`."""
-        return (self._ids or self._find_ids())[0]
+        return self.ids[0]
 
     @property
     def span_id(self) -> str:
         """16 lower-case hexadecimal digits, or `""`."""
-        return (self._ids or self._find_ids())[1]
+        return self.ids[1]
 
-    def _find_ids(self) -> tuple[str, str]:
+    @property
+    def ids(self) -> tuple[str, str]:
+        """Trace id and span id."""
+        if self._ids is not None:
+            return self._ids
         if self.span is None:
             return _NO_IDS
         context = self.span.get_span_context()

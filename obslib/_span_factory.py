@@ -61,13 +61,10 @@ class SpanFactory:
         random_ids = getattr(ids, "is_trace_id_random", None)
         self._root_flags = _RANDOM if random_ids is not None and random_ids() else 0
 
-    @property
-    def is_in_charge(self) -> bool:
-        """Whether spans are recorded at all, and no processor has been added by somebody else."""
-        return self._gate.is_open and self._processors._span_processors is self._expected  # noqa: SLF001 -- replaced when added to
-
-    def start(self, record: RequestRecord, parent: SpanContext | None) -> trace.Span:
-        """Start a server span, or a span without a record if the trace is not sampled."""
+    def start(self, record: RequestRecord, parent: SpanContext | None) -> trace.Span | None:
+        """Start a server span, or a span without a record if the trace is not sampled; None if it is the SDK's turn."""
+        if self._processors._span_processors is not self._expected or not self._gate.is_open:  # noqa: SLF001 -- replaced when added to
+            return None
         trace_id = 0
         if parent is not None:
             trace_id = parent.trace_id
@@ -87,7 +84,7 @@ class SpanFactory:
 
     def end(self, span: ServerSpan, end_unix_ns: int) -> bool:
         """End a span that nobody has touched, and that nobody else is to see; tell whether that was so."""
-        if span.is_touched or self._processors._span_processors is not self._expected:  # noqa: SLF001 -- see is_in_charge
+        if span.is_touched or self._processors._span_processors is not self._expected:  # noqa: SLF001 -- see start
             return False
         span.end_unsent(end_unix_ns)
         return True

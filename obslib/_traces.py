@@ -1,7 +1,7 @@
 """The traces: a Recorder that makes one SERVER span a request."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Final
 
@@ -62,15 +62,16 @@ class TracesRecorder:
         """Start the span, and note the context in which the application runs."""
         if query := scope.get("query_string"):
             record.query = redact_query(query.decode("latin-1"), self._is_secret)
-        incoming, caller = self._incoming(record, scope)
-        links = None
-        if caller is not None and not self._trusts_callers:
-            links, caller = [Link(caller)], None
-            incoming = _NO_CONTEXT
-        factory = self._factory
-        if factory is not None and links is None and factory.is_in_charge:
-            span = factory.start(record, caller)
-        else:
+        headers = record.headers
+        links, caller, incoming = None, None, _NO_CONTEXT
+        if b"traceparent" in headers or b"baggage" in headers or not self._reads_w3c_only:
+            incoming, caller = self._incoming(headers, scope)
+            if caller is not None and not self._trusts_callers:
+                links, caller, incoming = [Link(caller)], None, _NO_CONTEXT
+        span = None
+        if self._factory is not None and links is None:
+            span = self._factory.start(record, caller)
+        if span is None:
             span = self._start_stock_span(record, incoming, caller, links)
         record.span = span
         if incoming is _NO_CONTEXT:
@@ -115,15 +116,11 @@ class TracesRecorder:
         if self._factory is not None:
             self._factory.send()
 
-    def _incoming(self, record: RequestRecord, scope: Scope) -> tuple[Context, SpanContext | None]:
+    def _incoming(self, headers: Mapping[bytes, bytes], scope: Scope) -> tuple[Context, SpanContext | None]:
         """Return the context and the span the caller sent, never those that happen to be current."""
-        headers = record.headers
         if self._reads_w3c_only:
-            traceparent = headers.get(b"traceparent")
             if b"tracestate" not in headers and b"baggage" not in headers:
-                if traceparent is None:
-                    return _NO_CONTEXT, None
-                match = _TRACEPARENT.fullmatch(traceparent)
+                match = _TRACEPARENT.fullmatch(headers[b"traceparent"])
                 if match is not None:
                     return _NO_CONTEXT, _remote_context(int(match[1], 16), int(match[2], 16), int(match[3], 16))
             carrier = {name.decode(): headers[name].decode("latin-1") for name in _W3C_HEADERS if name in headers}

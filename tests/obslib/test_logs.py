@@ -379,7 +379,8 @@ def test_texts_without_end() -> None:
         record = RequestRecord("GET", f"/{number}" + "x" * (number % 400), "http", "1.1", 0, 1)
         record.route = f"/{number}"
         assert json.loads(line.render(record, "t"))["http_route"] == f"/{number}"
-    assert len(line._texts) <= 1024
+    assert len(line._paths) <= 1024
+    assert len(line._callers) <= 1024
     assert len(line._frames) <= 1024
 
 
