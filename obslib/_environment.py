@@ -6,6 +6,7 @@ duration is a whole number of milliseconds, an invalid value is ignored and said
 """
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import Field
 from typing import Any, Final
@@ -20,12 +21,26 @@ SAMPLERS: Final = frozenset(
         "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
     }
 )  # fmt: skip
+#: What a number may be, from and to, in the unit of its field.
+RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "max_label_sets": (1, 100_000),
+    "log_buffer_bytes": (64 * 1024, 1 << 30),
+    "log_flush_interval_seconds": (0.001, 60),
+    "traces_sampler_ratio": (0, 1),
+    "otlp_timeout_seconds": (0.001, 3600),
+    "span_queue_max_spans": (1, 1_000_000),
+    "span_queue_max_bytes": (64 * 1024, 1 << 30),
+    "span_batch_max_spans": (1, 1_000_000),
+    "span_flush_interval_seconds": (0.001, 3600),
+    "shutdown_timeout_seconds": (0, 3600),
+}
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 #: Fields that only code can give.
 _NOT_FROM_ENVIRONMENT: Final = frozenset({"extra_registries", "ignored"})
-_DEFAULT_QUEUE_SPANS: Final = 2048
-_DEFAULT_BATCH_SPANS: Final = 512
+_QUEUE: Final = "span_queue_max_spans"
+_BATCH: Final = "span_batch_max_spans"
+_MILLISECONDS: Final = 1000
 _KNOWN_PROPAGATORS: Final = frozenset({"tracecontext", "baggage", "b3", "b3multi", "jaeger", "xray", "ottrace", "none"})
 
 
@@ -38,8 +53,12 @@ def read(environ: Mapping[str, str], fields: tuple[Field[Any], ...]) -> dict[str
     """
     present = {name: value.strip() for name, value in environ.items() if value.strip()}
     ignored: list[str] = []
-    values = _OpenTelemetry(present, ignored).values()
-    values.update(_own(present, fields))
+    theirs, own = _OpenTelemetry(present, ignored).values(), _own(present, fields)
+    values = {**theirs, **own}
+    # The specification: a batch is never larger than the queue. What our own variables say is not corrected.
+    if theirs.keys() & {_QUEUE, _BATCH} and _BATCH not in own:
+        used = {**{item.name: item.default for item in fields}, **values}
+        values[_BATCH] = min(used[_BATCH], used[_QUEUE])
     if ignored:
         values["ignored"] = tuple(ignored)
     return values
@@ -62,23 +81,16 @@ class _OpenTelemetry:
             values["traces_enabled"] = False
         if names := self._environ.get("OTEL_PROPAGATORS"):
             values["propagators"] = self._propagators(names)
-        for variable, name in (
-            ("OTEL_BSP_MAX_QUEUE_SIZE", "span_queue_max_spans"),
-            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "span_batch_max_spans"),
-        ):
-            self._number(values, variable, name, int)
-        queue_spans = values.get("span_queue_max_spans", _DEFAULT_QUEUE_SPANS)
-        if values.get("span_batch_max_spans", _DEFAULT_BATCH_SPANS) > queue_spans:
-            values["span_batch_max_spans"] = queue_spans  # the specification: a batch is never larger than the queue
-        self._number(values, "OTEL_BSP_SCHEDULE_DELAY", "span_flush_interval_seconds", _milliseconds)
+        self._number(values, "OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE)
+        self._number(values, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH)
+        self._number(values, "OTEL_BSP_SCHEDULE_DELAY", "span_flush_interval_seconds", per_unit=_MILLISECONDS)
         return values
 
     def _resource(self, values: dict[str, Any]) -> None:
         attributes = self._pairs("OTEL_RESOURCE_ATTRIBUTES")
-        if "service.name" in attributes:
-            values["service_name"] = attributes.pop("service.name")
-        if "service.version" in attributes:
-            values["service_version"] = attributes.pop("service.version")
+        for key, field in (("service.name", "service_name"), ("service.version", "service_version")):
+            if value := attributes.pop(key, "").strip():
+                values[field] = value
         if name := self._environ.get("OTEL_SERVICE_NAME"):
             values["service_name"] = name
         if attributes:
@@ -107,7 +119,7 @@ class _OpenTelemetry:
             return
         values["traces_sampler"] = sampler
         if sampler.endswith("traceidratio"):
-            self._number(values, "OTEL_TRACES_SAMPLER_ARG", "traces_sampler_ratio", _ratio)
+            self._number(values, "OTEL_TRACES_SAMPLER_ARG", "traces_sampler_ratio", float)
 
     def _exporter(self, values: dict[str, Any]) -> None:
         exporter = self._environ.get("OTEL_TRACES_EXPORTER")
@@ -144,7 +156,7 @@ class _OpenTelemetry:
             values["otlp_headers"] = self._pairs(variable)
         variable, timeout = self._otlp("TIMEOUT")
         if timeout:
-            self._number(values, variable, "otlp_timeout_seconds", _milliseconds)
+            self._number(values, variable, "otlp_timeout_seconds", per_unit=_MILLISECONDS)
 
     def _otlp(self, suffix: str) -> tuple[str, str | None]:
         """Return the variable that decides, and its value: the traces' own before the common one."""
@@ -171,33 +183,31 @@ class _OpenTelemetry:
                 self._ignored.append(f"{variable}: one entry is no key=value pair and is ignored.")
         return pairs
 
-    def _number(self, values: dict[str, Any], variable: str, name: str, parse: Callable[[str], float]) -> None:
+    def _number(
+        self,
+        values: dict[str, Any],
+        variable: str,
+        name: str,
+        parse: Callable[[str], float] = int,
+        *,
+        per_unit: int = 1,
+    ) -> None:
+        """Read a number of which there are so many to the unit of its field."""
         text = self._environ.get(variable)
         if text is None:
             return
+        low, high = (bound * per_unit for bound in RANGES[name])
         try:
             number = parse(text)
         except ValueError:
-            self._ignore(variable, "it is not a number in range")
-            return
-        if number <= 0 and name != "traces_sampler_ratio":
-            self._ignore(variable, "it must be above 0")
-            return
-        values[name] = number
+            number = math.nan
+        if low <= number <= high:
+            values[name] = number if per_unit == 1 else number / per_unit
+        else:
+            self._ignore(variable, f"it must be a number between {low:.10g} and {high:.10g}")
 
     def _ignore(self, variable: str, reason: str) -> None:
         self._ignored.append(f"{variable}={self._environ.get(variable, '')!r} is ignored: {reason}.")
-
-
-def _milliseconds(text: str) -> float:
-    return int(text) / 1000
-
-
-def _ratio(text: str) -> float:
-    ratio = float(text)
-    if not 0 <= ratio <= 1:
-        raise ValueError
-    return ratio
 
 
 def _own(environ: Mapping[str, str], fields: tuple[Field[Any], ...]) -> dict[str, Any]:

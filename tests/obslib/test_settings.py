@@ -65,7 +65,10 @@ def test_environment(environ: dict[str, str], field: str, value: object) -> None
         {"OTEL_EXPORTER_OTLP_COMPRESSION": "brotli"},
         {"OTEL_EXPORTER_OTLP_PROTOCOL": "smoke"},
         {"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"},
+        {"OTEL_EXPORTER_OTLP_TIMEOUT": "7200000"},
         {"OTEL_BSP_MAX_QUEUE_SIZE": "-1"},
+        {"OTEL_BSP_MAX_QUEUE_SIZE": "2000000"},
+        {"OTEL_BSP_SCHEDULE_DELAY": "3600001"},
         {"OTEL_PROPAGATORS": "tracecontext,pigeon"},
         {"OTEL_RESOURCE_ATTRIBUTES": "nonsense"},
     ],
@@ -79,6 +82,36 @@ def test_invalid_otel_values_are_ignored_and_said(environ: dict[str, str]) -> No
     if "OTEL_TRACES_SAMPLER_ARG" in environ:
         expected = {"traces_sampler": "traceidratio"}
     assert settings == Settings(**expected)
+
+
+def test_what_is_ignored_is_said_in_the_unit_of_its_variable() -> None:
+    """The bounds in the sentence are those of the variable: milliseconds where the field has seconds."""
+    environ = {"OTEL_EXPORTER_OTLP_TIMEOUT": "7200000", "OTEL_BSP_MAX_QUEUE_SIZE": "2000000"}
+    assert set(Settings.from_env(environ).ignored) == {
+        "OTEL_EXPORTER_OTLP_TIMEOUT='7200000' is ignored: it must be a number between 1 and 3600000.",
+        "OTEL_BSP_MAX_QUEUE_SIZE='2000000' is ignored: it must be a number between 1 and 1000000.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("environ", "spans"),
+    [
+        ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4096"}, 2048),
+        ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4096", "OBSLIB_SPAN_QUEUE_MAX_SPANS": "8192"}, 4096),
+        ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1000", "OBSLIB_SPAN_QUEUE_MAX_SPANS": "600"}, 600),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OBSLIB_SPAN_QUEUE_MAX_SPANS": "1000"}, 512),
+    ],
+)
+def test_a_batch_fits_into_the_queue(environ: dict[str, str], spans: int) -> None:
+    """`OTEL_BSP_*` never make a batch larger than the queue that is used, whoever chose that."""
+    assert Settings.from_env(environ).span_batch_max_spans == spans
+
+
+def test_an_empty_service_name_is_none() -> None:
+    """A `service.name` without a name counts as unset."""
+    assert Settings.from_env({"OTEL_RESOURCE_ATTRIBUTES": "service.name=%20,team=core"}) == Settings(
+        resource_attributes={"team": "core"}
+    )
 
 
 @pytest.mark.parametrize(
