@@ -40,6 +40,7 @@ _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _NOT_FROM_ENVIRONMENT: Final = frozenset({"extra_registries", "ignored"})
 _QUEUE: Final = "span_queue_max_spans"
 _BATCH: Final = "span_batch_max_spans"
+_PROTOCOLS: Final = frozenset({"grpc", "http/protobuf", "http/json"})
 _MILLISECONDS: Final = 1000
 _KNOWN_PROPAGATORS: Final = frozenset({"tracecontext", "baggage", "b3", "b3multi", "jaeger", "xray", "ottrace", "none"})
 
@@ -81,9 +82,9 @@ class _OpenTelemetry:
             values["traces_enabled"] = False
         if names := self._environ.get("OTEL_PROPAGATORS"):
             values["propagators"] = self._propagators(names)
-        self._number(values, "OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE)
-        self._number(values, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH)
-        self._number(values, "OTEL_BSP_SCHEDULE_DELAY", "span_flush_interval_seconds", per_unit=_MILLISECONDS)
+        self._number(values, _QUEUE, "OTEL_BSP_MAX_QUEUE_SIZE")
+        self._number(values, _BATCH, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
+        self._number(values, "span_flush_interval_seconds", "OTEL_BSP_SCHEDULE_DELAY", per_unit=_MILLISECONDS)
         return values
 
     def _resource(self, values: dict[str, Any]) -> None:
@@ -97,18 +98,12 @@ class _OpenTelemetry:
             values["resource_attributes"] = attributes
 
     def _protocol(self) -> None:
-        for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-            protocol = self._environ.get(variable)
-            if protocol == "http/protobuf":
-                return
-            if protocol in {"grpc", "http/json"}:
-                raise ConfigurationError(
-                    f"{variable}={protocol} is not supported: obslib speaks http/protobuf. Set {variable} to that and "
-                    "point OTEL_EXPORTER_OTLP_ENDPOINT at the collector's HTTP port (usually 4318)."
-                )
-            if protocol:
-                self._ignore(variable, "it is no OTLP protocol; http/protobuf is used")
-                return
+        variable, protocol = self._otlp("PROTOCOL", _PROTOCOLS.__contains__, "it is no OTLP protocol")
+        if protocol and protocol != "http/protobuf":
+            raise ConfigurationError(
+                f"{variable}={protocol} is not supported: obslib speaks http/protobuf. Set {variable} to that and "
+                "point OTEL_EXPORTER_OTLP_ENDPOINT at the collector's HTTP port (usually 4318)."
+            )
 
     def _sampler(self, values: dict[str, Any]) -> None:
         sampler = self._environ.get("OTEL_TRACES_SAMPLER")
@@ -119,7 +114,7 @@ class _OpenTelemetry:
             return
         values["traces_sampler"] = sampler
         if sampler.endswith("traceidratio"):
-            self._number(values, "OTEL_TRACES_SAMPLER_ARG", "traces_sampler_ratio", float)
+            self._number(values, "traces_sampler_ratio", "OTEL_TRACES_SAMPLER_ARG", parse=float)
 
     def _exporter(self, values: dict[str, Any]) -> None:
         exporter = self._environ.get("OTEL_TRACES_EXPORTER")
@@ -127,15 +122,11 @@ class _OpenTelemetry:
             values["traces_exporter"] = exporter
         elif exporter:
             self._ignore("OTEL_TRACES_EXPORTER", "obslib knows otlp and none; otlp is used")
-        endpoint = self._environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        variable, endpoint = self._otlp("ENDPOINT", is_url, "it must begin with http:// or https://")
         if endpoint:
-            endpoint = f"{endpoint.rstrip('/')}/v1/traces"
-        # The specification: the signal's own variable is the whole URL, the common one is a base.
-        endpoint = self._environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
-        if endpoint and endpoint.startswith(("http://", "https://")):
-            values["otlp_traces_endpoint"] = endpoint
-        elif endpoint:
-            self._ignore("OTEL_EXPORTER_OTLP_ENDPOINT", "it must begin with http:// or https://")
+            # The specification: the signal's own variable is the whole URL, the common one is a base.
+            is_whole = variable == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+            values["otlp_traces_endpoint"] = endpoint if is_whole else f"{endpoint.rstrip('/')}/v1/traces"
         self._connection(values)
 
     def _connection(self, values: dict[str, Any]) -> None:
@@ -146,24 +137,21 @@ class _OpenTelemetry:
         ):
             if value := self._otlp(suffix)[1]:
                 values[name] = value
-        variable, compression = self._otlp("COMPRESSION")
-        if compression in {"gzip", "none"}:
+        if compression := self._otlp("COMPRESSION", {"gzip", "none"}.__contains__, "obslib knows gzip and none")[1]:
             values["otlp_compression"] = compression
-        elif compression:
-            self._ignore(variable, "obslib knows gzip and none")
         variable, headers = self._otlp("HEADERS")
         if headers:
             values["otlp_headers"] = self._pairs(variable)
-        variable, timeout = self._otlp("TIMEOUT")
-        if timeout:
-            self._number(values, variable, "otlp_timeout_seconds", per_unit=_MILLISECONDS)
+        self._number(values, "otlp_timeout_seconds", *_otlp_variables("TIMEOUT"), per_unit=_MILLISECONDS)
 
-    def _otlp(self, suffix: str) -> tuple[str, str | None]:
-        """Return the variable that decides, and its value: the traces' own before the common one."""
-        variable = f"OTEL_EXPORTER_OTLP_TRACES_{suffix}"
-        if variable not in self._environ:
-            variable = f"OTEL_EXPORTER_OTLP_{suffix}"
-        return variable, self._environ.get(variable)
+    def _otlp(self, suffix: str, is_valid: Callable[[str], bool] = bool, reason: str = "") -> tuple[str, str]:
+        """Return the variable that decides and its value; nothing where none does."""
+        for variable in filter(self._environ.get, _otlp_variables(suffix)):
+            value = self._environ[variable]
+            if is_valid(value):
+                return variable, value
+            self._ignore(variable, reason)
+        return "", ""
 
     def _propagators(self, names: str) -> tuple[str, ...]:
         chosen = tuple(name.strip() for name in names.split(",") if name.strip())
@@ -186,28 +174,35 @@ class _OpenTelemetry:
     def _number(
         self,
         values: dict[str, Any],
-        variable: str,
         name: str,
+        *variables: str,
         parse: Callable[[str], float] = int,
-        *,
         per_unit: int = 1,
     ) -> None:
-        """Read a number of which there are so many to the unit of its field."""
-        text = self._environ.get(variable)
-        if text is None:
-            return
+        """Take the first valid number; so many of the variable's unit are one of the field's."""
         low, high = (bound * per_unit for bound in RANGES[name])
-        try:
-            number = parse(text)
-        except ValueError:
-            number = math.nan
-        if low <= number <= high:
-            values[name] = number if per_unit == 1 else number / per_unit
-        else:
+        for variable in filter(self._environ.get, variables):
+            try:
+                number = parse(self._environ[variable])
+            except ValueError:
+                number = math.nan
+            if low <= number <= high:
+                values[name] = number if per_unit == 1 else number / per_unit
+                return
             self._ignore(variable, f"it must be a number between {low:.10g} and {high:.10g}")
 
     def _ignore(self, variable: str, reason: str) -> None:
         self._ignored.append(f"{variable}={self._environ.get(variable, '')!r} is ignored: {reason}.")
+
+
+def is_url(text: str) -> bool:
+    """Whether spans can be sent there."""
+    return text.startswith(("http://", "https://"))
+
+
+def _otlp_variables(suffix: str) -> tuple[str, str]:
+    """Name the traces' own variable, and the common one for where that is not set or invalid."""
+    return f"OTEL_EXPORTER_OTLP_TRACES_{suffix}", f"OTEL_EXPORTER_OTLP_{suffix}"
 
 
 def _own(environ: Mapping[str, str], fields: tuple[Field[Any], ...]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Self
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from obslib._environment import RANGES, SAMPLERS, read
+from obslib._environment import RANGES, SAMPLERS, is_url, read
 from obslib.exceptions import ConfigurationError
 
 #: Keys whose values never leave the process, in log lines, headers and query strings. Case does not matter, `-` is
@@ -163,12 +163,8 @@ def _validate(settings: Settings) -> None:
     for path in settings.excluded_paths:
         valid = path.startswith("/") and "*" not in path.removesuffix("/*")
         _demand(valid, settings, "excluded_paths", "paths that begin with /, with nothing but a final /* as a wildcard")
-    _demand(
-        settings.otlp_traces_endpoint.startswith(("http://", "https://")),
-        settings,
-        "otlp_traces_endpoint",
-        "a URL that begins with http:// or https://",
-    )
+    is_endpoint = is_url(settings.otlp_traces_endpoint)
+    _demand(is_endpoint, settings, "otlp_traces_endpoint", "a URL that begins with http:// or https://")
 
 
 def _demand(valid: bool, settings: Settings, name: str, expected: str) -> None:

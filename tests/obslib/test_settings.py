@@ -94,6 +94,26 @@ def test_what_is_ignored_is_said_in_the_unit_of_its_variable() -> None:
 
 
 @pytest.mark.parametrize(
+    ("suffix", "invalid", "valid", "field", "value"),
+    [
+        ("ENDPOINT", "collector:4318", "http://c:4318", "otlp_traces_endpoint", "http://c:4318/v1/traces"),
+        ("COMPRESSION", "brotli", "gzip", "otlp_compression", "gzip"),
+        ("TIMEOUT", "soon", "2500", "otlp_timeout_seconds", 2.5),
+    ],
+)
+def test_an_invalid_value_of_the_traces_own_leaves_it_to_the_common_one(
+    suffix: str, invalid: str, valid: str, field: str, value: object
+) -> None:
+    """The sentence names the variable that is ignored, and the common one decides where it is valid."""
+    own, common = f"OTEL_EXPORTER_OTLP_TRACES_{suffix}", f"OTEL_EXPORTER_OTLP_{suffix}"
+    settings = Settings.from_env({own: invalid, common: valid})
+    assert getattr(settings, field) == value
+    [sentence] = settings.ignored
+    assert sentence.startswith(f"{own}={invalid!r} is ignored: ")
+    assert Settings.from_env({own: invalid}).ignored == (sentence,)
+
+
+@pytest.mark.parametrize(
     ("environ", "spans"),
     [
         ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4096"}, 2048),
@@ -119,6 +139,7 @@ def test_an_empty_service_name_is_none() -> None:
     [
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "http/protobuf"),
         ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}, "4318"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "smoke", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "4318"),
         ({"OBSLIB_METRIC_PORT": "1"}, "Did you mean OBSLIB_METRICS_PORT?"),
         ({"OBSLIB_QUITE_ELSE": "1"}, "not a variable obslib knows"),
         ({"OBSLIB_METRICS_PORT": "http"}, "a whole number, not 'http'"),
