@@ -158,7 +158,7 @@ class _OpenTelemetry:
         unknown = [name for name in chosen if name not in _KNOWN_PROPAGATORS]
         if unknown:
             self._ignore("OTEL_PROPAGATORS", f"unknown: {', '.join(unknown)}")
-        return tuple(name for name in chosen if name not in unknown and name != "none")
+        return tuple(name for name in chosen if name not in unknown)
 
     def _pairs(self, variable: str) -> dict[str, str]:
         """Read `key=value,key=value` with percent-encoded values, as W3C baggage spells them."""

@@ -36,7 +36,7 @@ def test_defaults_need_no_environment() -> None:
         ({"OTEL_BSP_MAX_QUEUE_SIZE": "100"}, "span_batch_max_spans", 100),
         ({"OTEL_BSP_SCHEDULE_DELAY": "250"}, "span_flush_interval_seconds", 0.25),
         ({"OTEL_PROPAGATORS": "tracecontext, b3"}, "propagators", ("tracecontext", "b3")),
-        ({"OTEL_PROPAGATORS": "none"}, "propagators", ()),
+        ({"OTEL_PROPAGATORS": "none"}, "propagators", ("none",)),
         ({"OTEL_SERVICE_NAME": "  "}, "service_name", "unknown_service"),
         ({"OBSLIB_SERVICE_NAME": "mine", "OTEL_SERVICE_NAME": "theirs"}, "service_name", "mine"),
         ({"OBSLIB_ENGINE": "contrib"}, "engine", "contrib"),
