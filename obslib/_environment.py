@@ -154,21 +154,16 @@ class _OpenTelemetry:
         return "", ""
 
     def _propagators(self, names: str) -> tuple[str, ...]:
-        chosen = tuple(name.strip() for name in names.split(",") if name.strip())
+        chosen = _split(names)
         unknown = [name for name in chosen if name not in _KNOWN_PROPAGATORS]
         if unknown:
             self._ignore("OTEL_PROPAGATORS", f"unknown: {', '.join(unknown)}")
         return tuple(name for name in chosen if name not in unknown)
 
     def _pairs(self, variable: str) -> dict[str, str]:
-        """Read `key=value,key=value` with percent-encoded values, as W3C baggage spells them."""
-        pairs: dict[str, str] = {}
-        for item in filter(None, (part.strip() for part in self._environ.get(variable, "").split(","))):
-            key, equals, value = item.partition("=")
-            if equals and key.strip():
-                pairs[key.strip()] = unquote(value.strip())
-            else:
-                self._ignored.append(f"{variable}: one entry is no key=value pair and is ignored.")
+        pairs = _split_pairs(self._environ.get(variable, ""))
+        if pairs.pop("", None) is not None:
+            self._ignored.append(f"{variable}: what is no key=value pair is ignored.")
         return pairs
 
     def _number(
@@ -234,9 +229,9 @@ def _parse(variable: str, text: str, item: Field[Any]) -> object:
         expected = {"bool": "true or false", "float": "a number"}.get(kind, "a whole number")
         raise ConfigurationError(f"{variable} must be {expected}, not {text!r}.") from None
     if kind.startswith("tuple"):
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        return _split(text)
     if kind.startswith("frozenset"):
-        return frozenset(part.strip() for part in text.split(",") if part.strip())
+        return frozenset(_split(text))
     if kind.startswith("Mapping"):
         return _mapping(variable, text)
     return text.upper() if item.name == "log_level" else text
@@ -252,10 +247,17 @@ def _boolean(text: str) -> bool:
 
 
 def _mapping(variable: str, text: str) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise ConfigurationError(f"{variable} must be key=value pairs with commas between them.")
-        pairs[key.strip()] = unquote(value.strip())
+    pairs = _split_pairs(text)
+    if "" in pairs:
+        raise ConfigurationError(f"{variable} must be key=value pairs with commas between them.")
     return pairs
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _split_pairs(text: str) -> dict[str, str]:
+    """Split `key=value,key=value`, the values percent-encoded as in W3C baggage; the key "" has what is no pair."""
+    parts = (part.partition("=") for part in _split(text))
+    return {key.strip() if equals else "": unquote(value.strip()) for key, equals, value in parts}

@@ -46,7 +46,8 @@ def test_defaults_need_no_environment() -> None:
         ({"OBSLIB_LOG_LEVEL": "debug"}, "log_level", "DEBUG"),
         ({"OBSLIB_EXCLUDED_PATHS": "/healthz, /static/*"}, "excluded_paths", ("/healthz", "/static/*")),
         ({"OBSLIB_REDACTED_KEYS": "iban"}, "redacted_keys", frozenset({"iban"})),
-        ({"OBSLIB_RESOURCE_ATTRIBUTES": "a=1"}, "resource_attributes", {"a": "1"}),
+        ({"OBSLIB_RESOURCE_ATTRIBUTES": "a=1, b = %2C,,c="}, "resource_attributes", {"a": "1", "b": ",", "c": ""}),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "a=1, b = %2C,,c="}, "resource_attributes", {"a": "1", "b": ",", "c": ""}),
         ({"OBSLIB_SHUTDOWN_TIMEOUT_SECONDS": "0.5"}, "shutdown_timeout_seconds", 0.5),
     ],
 )
@@ -71,6 +72,7 @@ def test_environment(environ: dict[str, str], field: str, value: object) -> None
         {"OTEL_BSP_SCHEDULE_DELAY": "3600001"},
         {"OTEL_PROPAGATORS": "tracecontext,pigeon"},
         {"OTEL_RESOURCE_ATTRIBUTES": "nonsense"},
+        {"OTEL_RESOURCE_ATTRIBUTES": "=nonsense"},
     ],
 )
 def test_invalid_otel_values_are_ignored_and_said(environ: dict[str, str]) -> None:
@@ -149,6 +151,7 @@ def test_an_empty_service_name_is_none() -> None:
         ({"OBSLIB_TRACES_SAMPLER_RATIO": "1.5"}, "between 0 and 1"),
         ({"OBSLIB_ENGINE": "steam"}, "one of obslib, contrib"),
         ({"OBSLIB_OTLP_HEADERS": "secret"}, "key=value"),
+        ({"OBSLIB_OTLP_HEADERS": "=secret"}, "key=value"),
         ({"OBSLIB_EXCLUDED_PATHS": "healthz"}, "begin with /"),
         ({"OBSLIB_EXCLUDED_PATHS": "/a*b"}, "final /*"),
         ({"OBSLIB_METRICS_PATH": "metrics"}, "begins with /"),
