@@ -32,7 +32,7 @@ class PaymentMetrics:
         self._failures = obs.counter(
             PAYMENT_FAILURES, "Calls to payments that gave no authorisation.", labels=("reason",)
         )
-        for reason in ("unavailable", "circuit_open", "declined"):
+        for reason in ("unavailable", "circuit_open", "declined", "conflict"):
             self._failures.labels(reason)
 
     def failed(self, reason: str) -> None:
