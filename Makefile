@@ -33,10 +33,13 @@ $(READY): requirements.lock pyproject.toml
 .PHONY: setup
 setup: $(READY) ## make the Python environment
 
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --custom-compile-command "make lock" --upgrade
+
 .PHONY: lock
-lock: ## renew requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras \
-	  --group dev --custom-compile-command "make lock" --upgrade -o requirements.lock pyproject.toml
+lock: ## renew requirements.lock and requirements-bench.lock from pyproject.toml
+	$(COMPILE) --all-extras --group dev -o requirements.lock pyproject.toml
+	$(COMPILE) --extra fastapi --extra contrib --group bench -o requirements-bench.lock pyproject.toml
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
@@ -122,4 +125,4 @@ bench-quick: $(BENCH_READY) ## the main rows of it, in two minutes
 
 .PHONY: clean
 clean: ## remove what was made in this folder; the components' cache stays
-	rm -rf $(VENV) $(BENCH_VENV) .stack build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH_VENV) .stack .bench build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

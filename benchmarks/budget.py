@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import variants
+from benchmarks.children import ROOT, plain_environment
 
 PATH: Final = Path(__file__).with_name("budget.json")
 #: What a change may add before the budget has to be renewed, and so be seen in review.
 HEAD_ROOM: Final = 0.03
 #: The same for counts so small that the part above is less than one.
 LEAST_HEAD_ROOM: Final = 2
-_ROOT: Final = Path(__file__).parents[1]
 _INSTRUCTION_REQUESTS: Final = 100
 _TIMEOUT_SECONDS: Final = 300
 
@@ -87,12 +87,10 @@ def _instructions(name: str) -> int:
 
 
 def _run(command: Sequence[str]) -> str:
-    foreign = ("OTEL_", "OBSLIB_", "FASTAPI_", "COVERAGE_", "PYTHON")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     done = subprocess.run(
         command,
-        cwd=_ROOT,
-        env={**kept, "PYTHONHASHSEED": "0"},
+        cwd=ROOT,
+        env={**plain_environment(), "PYTHONHASHSEED": "0"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

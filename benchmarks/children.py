@@ -169,7 +169,9 @@ def _cpu_seconds(pid: int) -> float:
 
 def plain_environment() -> dict[str, str]:
     """This process' environment without what would configure a variant behind our back."""
-    foreign = ("OTEL_", "OBSLIB_", "FASTAPI_", "LOGFIRE_", "PROMETHEUS_", "UVICORN_", "PYDANTIC_", "PYTHON")
+    foreign = (
+        "OTEL_", "OBSLIB_", "FASTAPI_", "LOGFIRE_", "PROMETHEUS_", "UVICORN_", "PYDANTIC_", "PYTHON", "COVERAGE_",
+    )  # fmt: skip
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     # logfire is a plugin of pydantic: where it is installed, `import fastapi` imports it and the exporters.
     return {**kept, "PYDANTIC_DISABLE_PLUGINS": "__all__"}

@@ -89,24 +89,32 @@ class Costs:
         self._by_label: dict[str, dict[int, list[Sample]]] = {}
         for sample in samples:
             self._by_label.setdefault(sample.label, {}).setdefault(sample.round, []).append(sample)
-        self._rounds = sorted({sample.round for sample in samples})
+        self.rounds = sorted({sample.round for sample in samples})
 
     def has(self, variant: Variant) -> bool:
         """Whether a variant was measured."""
         return variant.name in self._by_label
 
+    def cpu_seconds(self, label: str, round_: int) -> float:
+        """CPU seconds a request in a round, however many stretches that had: each request counts once."""
+        own = self._by_label[label][round_]
+        requests = sum(sample.load.requests for sample in own)
+        return sum(sample.cpu_seconds_per_request * sample.load.requests for sample in own) / requests
+
     def cost(self, label: str) -> Estimate:
         """CPU a request above the bare application, as a multiple of the bare application's own."""
-        return estimate([self._cpu(label, round_) / self._bare(round_) - 1 for round_ in self._rounds])
+        return estimate([self.cpu_seconds(label, round_) / self._bare(round_) - 1 for round_ in self.rounds])
 
     def control(self) -> Estimate:
         """What the same method finds between the bare application and itself."""
         control, bare = variants.CONTROL.name, variants.BARE.name
-        return estimate([self._cpu(control, round_) / self._cpu(bare, round_) - 1 for round_ in self._rounds])
+        return estimate(
+            [self.cpu_seconds(control, round_) / self.cpu_seconds(bare, round_) - 1 for round_ in self.rounds]
+        )
 
     def route_growth(self, variant: Variant) -> Estimate:
         """Cost in CPU seconds at many routes, over that at few."""
-        return estimate([self._growth(variant, round_) for round_ in self._rounds])
+        return estimate([self._growth(variant, round_) for round_ in self.rounds])
 
     def tail(self, variant: Variant) -> Estimate:
         """p99/p50, over the bare application's."""
@@ -114,18 +122,18 @@ class Costs:
             [
                 self._tail(variant.name, round_)
                 / ((self._tail(variants.BARE.name, round_) + self._tail(variants.CONTROL.name, round_)) / 2)
-                for round_ in self._rounds
+                for round_ in self.rounds
             ]
         )
 
     def bare_capacity(self) -> float:
         """Requests a second of the bare application."""
-        loads = [sample.load for round_ in self._rounds for sample in self._by_label[variants.BARE.name][round_]]
+        loads = [sample.load for round_ in self.rounds for sample in self._by_label[variants.BARE.name][round_]]
         return estimate([load.requests / load.duration_seconds for load in loads]).median
 
     def bare_seconds(self) -> Estimate:
         """CPU seconds a request of the bare application."""
-        return estimate([self._bare(round_) for round_ in self._rounds])
+        return estimate([self._bare(round_) for round_ in self.rounds])
 
     def rows(self) -> list[Row]:
         """Return the rows that the samples can answer."""
@@ -161,18 +169,13 @@ class Costs:
             )
         return rows
 
-    def _cpu(self, label: str, round_: int) -> float:
-        own = self._by_label[label][round_]
-        requests = sum(sample.load.requests for sample in own)
-        return sum(sample.cpu_seconds_per_request * sample.load.requests for sample in own) / requests
-
     def _bare(self, round_: int) -> float:
-        return (self._cpu(variants.BARE.name, round_) + self._cpu(variants.CONTROL.name, round_)) / 2
+        return (self.cpu_seconds(variants.BARE.name, round_) + self.cpu_seconds(variants.CONTROL.name, round_)) / 2
 
     def _growth(self, variant: Variant, round_: int) -> float:
-        many = self._cpu(f"{variant.name}-{MANY_ROUTES}", round_)
-        many -= self._cpu(f"{variants.BARE.name}-{MANY_ROUTES}", round_)
-        return many / (self._cpu(variant.name, round_) - self._bare(round_))
+        many = self.cpu_seconds(f"{variant.name}-{MANY_ROUTES}", round_)
+        many -= self.cpu_seconds(f"{variants.BARE.name}-{MANY_ROUTES}", round_)
+        return many / (self.cpu_seconds(variant.name, round_) - self._bare(round_))
 
     def _tail(self, label: str, round_: int) -> float:
         loads = [sample.load for sample in self._by_label[label][round_]]

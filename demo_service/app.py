@@ -61,7 +61,7 @@ def create_app(
         database=Database(config.database_url, connections=capacity.database_connections, faults=faults),
         cache=Cache(config.cache_url, metrics=metrics, faults=faults),
         payments=PaymentsClient(
-            config.payments_url, failed=metrics.payment_failed, faults=faults, transport=payments_transport
+            config.payments_url, failed=metrics.payment.failed, faults=faults, transport=payments_transport
         ),
         metrics=metrics,
         wake_relay=relay.wake,

@@ -60,7 +60,7 @@ class Fulfilment:
         except IntegrityError:
             return "duplicate"
         if order["status"] == "payment_pending":
-            self._metrics.revenue.inc(order["total_cents"] / 100)
+            self._metrics.payment.revenue.inc(order["total_cents"] / 100)
         log.info("order_fulfilled", order_id=order_id)
         return "fulfilled"
 

@@ -1,4 +1,8 @@
-"""What the business wants to know, as metrics. Every label has a small, known set of values."""
+"""
+What the business wants to know, as metrics. Every label has a small, known set of values.
+
+Each value has its series from the start: one that is born with its first event reads as an increase of 0.
+"""
 
 from typing import Final
 
@@ -20,15 +24,28 @@ SLOTS: Final = "shop_slots"
 SLOTS_BUSY: Final = "shop_slots_busy"
 
 
+class PaymentMetrics:
+    """What came of asking payments: the shop asks, and where it got no answer the worker does."""
+
+    def __init__(self, obs: obslib.Observability) -> None:
+        self.revenue = obs.counter(REVENUE, "Euros of orders whose payment was authorised.")
+        self._failures = obs.counter(
+            PAYMENT_FAILURES, "Calls to payments that gave no authorisation.", labels=("reason",)
+        )
+        for reason in ("unavailable", "circuit_open", "declined", "conflict"):
+            self._failures.labels(reason)
+
+    def failed(self, reason: str) -> None:
+        """Count a call that gave no authorisation."""
+        self._failures.labels(reason).inc()
+
+
 class ShopMetrics:
     """The shop's own series, one set for each instrumented application."""
 
     def __init__(self, obs: obslib.Observability) -> None:
         self.orders = obs.counter(ORDERS, "Orders accepted, by the status they were accepted with.", labels=("status",))
-        self.revenue = obs.counter(REVENUE, "Euros of orders whose payment was authorised.")
-        self.payment_failures = obs.counter(
-            PAYMENT_FAILURES, "Calls to payments that gave no authorisation.", labels=("reason",)
-        )
+        self.payment = PaymentMetrics(obs)
         self.rate_limited = obs.counter(RATE_LIMITED, "Requests answered 429.")
         self.rate_limit_errors = obs.counter(
             RATE_LIMIT_ERRORS, "Requests let through because the rate limit's store was away."
@@ -39,19 +56,12 @@ class ShopMetrics:
         self.published = obs.counter(PUBLISHED, "Fulfilment jobs handed to the broker.", labels=("outcome",))
         self.slots = obs.gauge(SLOTS, "Requests this replica works on at once.")
         self.slots_busy = obs.gauge(SLOTS_BUSY, "Requests this replica is working on.")
-        # A series born with its first event reads as an increase of 0: give each label its zero now.
         for status in ("paid", "payment_pending"):
             self.orders.labels(status)
-        for reason in ("unavailable", "circuit_open", "declined"):
-            self.payment_failures.labels(reason)
         for result in ("hit", "miss", "error"):
             self.cache_lookups.labels(result)
         for outcome in ("published", "failed"):
             self.published.labels(outcome)
-
-    def payment_failed(self, reason: str) -> None:
-        """Count a call to payments that gave no authorisation."""
-        self.payment_failures.labels(reason).inc()
 
 
 class WorkerMetrics:
@@ -60,15 +70,6 @@ class WorkerMetrics:
     def __init__(self, obs: obslib.Observability) -> None:
         self.jobs = obs.counter(JOBS, "Fulfilment jobs finished, by outcome.", labels=("outcome",))
         self.job_duration = obs.histogram(JOB_DURATION, "Seconds a fulfilment job took.")
-        self.revenue = obs.counter(REVENUE, "Euros of orders whose payment was authorised.")
-        self.payment_failures = obs.counter(
-            PAYMENT_FAILURES, "Calls to payments that gave no authorisation.", labels=("reason",)
-        )
+        self.payment = PaymentMetrics(obs)
         for outcome in ("fulfilled", "duplicate", "declined", "postponed", "unknown", "failed"):
             self.jobs.labels(outcome)
-        for reason in ("unavailable", "circuit_open", "declined"):
-            self.payment_failures.labels(reason)
-
-    def payment_failed(self, reason: str) -> None:
-        """Count a call to payments that gave no authorisation."""
-        self.payment_failures.labels(reason).inc()

@@ -98,6 +98,9 @@ class PaymentsClient:
         except PaymentDeclinedError:
             self._failed("declined")
             raise
+        except PaymentConflictError:
+            self._failed("conflict")
+            raise
 
     async def close(self) -> None:
         """Close the connections."""

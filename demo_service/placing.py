@@ -95,7 +95,7 @@ async def place(shop: Shop, request: OrderRequest) -> Placed:
     shop.wake_relay()
     shop.metrics.orders.labels(status).inc()
     if status == "paid":
-        shop.metrics.revenue.inc(total_cents / 100)
+        shop.metrics.payment.revenue.inc(total_cents / 100)
     log.info("order_placed", status=status, total_cents=total_cents)
     return Placed(order=order, replayed=False)
 

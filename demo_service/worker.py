@@ -43,7 +43,7 @@ async def _fulfilment(config: Config, metrics: WorkerMetrics, capacity: Capacity
     faults = Faults()
     return Fulfilment(
         Database(config.database_url, connections=_DATABASE_CONNECTIONS, faults=faults),
-        PaymentsClient(config.payments_url, failed=metrics.payment_failed, faults=faults),
+        PaymentsClient(config.payments_url, failed=metrics.payment.failed, faults=faults),
         metrics=metrics,
         job_seconds=capacity.job_seconds,
     )

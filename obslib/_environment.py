@@ -6,6 +6,7 @@ duration is a whole number of milliseconds, an invalid value is ignored and said
 """
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import Field
 from typing import Any, Final
@@ -20,12 +21,27 @@ SAMPLERS: Final = frozenset(
         "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
     }
 )  # fmt: skip
+#: What a number may be, from and to, in the unit of its field.
+RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "max_label_sets": (1, 100_000),
+    "log_buffer_bytes": (64 * 1024, 1 << 30),
+    "log_flush_interval_seconds": (0.001, 60),
+    "traces_sampler_ratio": (0, 1),
+    "otlp_timeout_seconds": (0.001, 3600),
+    "span_queue_max_spans": (1, 1_000_000),
+    "span_queue_max_bytes": (64 * 1024, 1 << 30),
+    "span_batch_max_spans": (1, 1_000_000),
+    "span_flush_interval_seconds": (0.001, 3600),
+    "shutdown_timeout_seconds": (0, 3600),
+}
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 #: Fields that only code can give.
 _NOT_FROM_ENVIRONMENT: Final = frozenset({"extra_registries", "ignored"})
-_DEFAULT_QUEUE_SPANS: Final = 2048
-_DEFAULT_BATCH_SPANS: Final = 512
+_QUEUE: Final = "span_queue_max_spans"
+_BATCH: Final = "span_batch_max_spans"
+_PROTOCOLS: Final = frozenset({"grpc", "http/protobuf", "http/json"})
+_MILLISECONDS: Final = 1000
 _KNOWN_PROPAGATORS: Final = frozenset({"tracecontext", "baggage", "b3", "b3multi", "jaeger", "xray", "ottrace", "none"})
 
 
@@ -38,8 +54,12 @@ def read(environ: Mapping[str, str], fields: tuple[Field[Any], ...]) -> dict[str
     """
     present = {name: value.strip() for name, value in environ.items() if value.strip()}
     ignored: list[str] = []
-    values = _OpenTelemetry(present, ignored).values()
-    values.update(_own(present, fields))
+    theirs, own = _OpenTelemetry(present, ignored).values(), _own(present, fields)
+    values = {**theirs, **own}
+    # The specification: a batch is never larger than the queue. What our own variables say is not corrected.
+    if theirs.keys() & {_QUEUE, _BATCH} and _BATCH not in own:
+        used = {**{item.name: item.default for item in fields}, **values}
+        values[_BATCH] = min(used[_BATCH], used[_QUEUE])
     if ignored:
         values["ignored"] = tuple(ignored)
     return values
@@ -62,41 +82,28 @@ class _OpenTelemetry:
             values["traces_enabled"] = False
         if names := self._environ.get("OTEL_PROPAGATORS"):
             values["propagators"] = self._propagators(names)
-        for variable, name in (
-            ("OTEL_BSP_MAX_QUEUE_SIZE", "span_queue_max_spans"),
-            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "span_batch_max_spans"),
-        ):
-            self._number(values, variable, name, int)
-        queue_spans = values.get("span_queue_max_spans", _DEFAULT_QUEUE_SPANS)
-        if values.get("span_batch_max_spans", _DEFAULT_BATCH_SPANS) > queue_spans:
-            values["span_batch_max_spans"] = queue_spans  # the specification: a batch is never larger than the queue
-        self._number(values, "OTEL_BSP_SCHEDULE_DELAY", "span_flush_interval_seconds", _milliseconds)
+        self._number(values, _QUEUE, "OTEL_BSP_MAX_QUEUE_SIZE")
+        self._number(values, _BATCH, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
+        self._number(values, "span_flush_interval_seconds", "OTEL_BSP_SCHEDULE_DELAY", per_unit=_MILLISECONDS)
         return values
 
     def _resource(self, values: dict[str, Any]) -> None:
         attributes = self._pairs("OTEL_RESOURCE_ATTRIBUTES")
-        if "service.name" in attributes:
-            values["service_name"] = attributes.pop("service.name")
-        if "service.version" in attributes:
-            values["service_version"] = attributes.pop("service.version")
+        for key, field in (("service.name", "service_name"), ("service.version", "service_version")):
+            if value := attributes.pop(key, "").strip():
+                values[field] = value
         if name := self._environ.get("OTEL_SERVICE_NAME"):
             values["service_name"] = name
         if attributes:
             values["resource_attributes"] = attributes
 
     def _protocol(self) -> None:
-        for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-            protocol = self._environ.get(variable)
-            if protocol == "http/protobuf":
-                return
-            if protocol in {"grpc", "http/json"}:
-                raise ConfigurationError(
-                    f"{variable}={protocol} is not supported: obslib speaks http/protobuf. Set {variable} to that and "
-                    "point OTEL_EXPORTER_OTLP_ENDPOINT at the collector's HTTP port (usually 4318)."
-                )
-            if protocol:
-                self._ignore(variable, "it is no OTLP protocol; http/protobuf is used")
-                return
+        variable, protocol = self._otlp("PROTOCOL", _PROTOCOLS.__contains__, "it is no OTLP protocol")
+        if protocol and protocol != "http/protobuf":
+            raise ConfigurationError(
+                f"{variable}={protocol} is not supported: obslib speaks http/protobuf. Set {variable} to that and "
+                "point OTEL_EXPORTER_OTLP_ENDPOINT at the collector's HTTP port (usually 4318)."
+            )
 
     def _sampler(self, values: dict[str, Any]) -> None:
         sampler = self._environ.get("OTEL_TRACES_SAMPLER")
@@ -107,7 +114,7 @@ class _OpenTelemetry:
             return
         values["traces_sampler"] = sampler
         if sampler.endswith("traceidratio"):
-            self._number(values, "OTEL_TRACES_SAMPLER_ARG", "traces_sampler_ratio", _ratio)
+            self._number(values, "traces_sampler_ratio", "OTEL_TRACES_SAMPLER_ARG", parse=float)
 
     def _exporter(self, values: dict[str, Any]) -> None:
         exporter = self._environ.get("OTEL_TRACES_EXPORTER")
@@ -115,15 +122,11 @@ class _OpenTelemetry:
             values["traces_exporter"] = exporter
         elif exporter:
             self._ignore("OTEL_TRACES_EXPORTER", "obslib knows otlp and none; otlp is used")
-        endpoint = self._environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        variable, endpoint = self._otlp("ENDPOINT", is_url, "it must begin with http:// or https://")
         if endpoint:
-            endpoint = f"{endpoint.rstrip('/')}/v1/traces"
-        # The specification: the signal's own variable is the whole URL, the common one is a base.
-        endpoint = self._environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
-        if endpoint and endpoint.startswith(("http://", "https://")):
-            values["otlp_traces_endpoint"] = endpoint
-        elif endpoint:
-            self._ignore("OTEL_EXPORTER_OTLP_ENDPOINT", "it must begin with http:// or https://")
+            # The specification: the signal's own variable is the whole URL, the common one is a base.
+            is_whole = variable == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+            values["otlp_traces_endpoint"] = endpoint if is_whole else f"{endpoint.rstrip('/')}/v1/traces"
         self._connection(values)
 
     def _connection(self, values: dict[str, Any]) -> None:
@@ -134,70 +137,67 @@ class _OpenTelemetry:
         ):
             if value := self._otlp(suffix)[1]:
                 values[name] = value
-        variable, compression = self._otlp("COMPRESSION")
-        if compression in {"gzip", "none"}:
+        if compression := self._otlp("COMPRESSION", {"gzip", "none"}.__contains__, "obslib knows gzip and none")[1]:
             values["otlp_compression"] = compression
-        elif compression:
-            self._ignore(variable, "obslib knows gzip and none")
         variable, headers = self._otlp("HEADERS")
         if headers:
             values["otlp_headers"] = self._pairs(variable)
-        variable, timeout = self._otlp("TIMEOUT")
-        if timeout:
-            self._number(values, variable, "otlp_timeout_seconds", _milliseconds)
+        self._number(values, "otlp_timeout_seconds", *_otlp_variables("TIMEOUT"), per_unit=_MILLISECONDS)
 
-    def _otlp(self, suffix: str) -> tuple[str, str | None]:
-        """Return the variable that decides, and its value: the traces' own before the common one."""
-        variable = f"OTEL_EXPORTER_OTLP_TRACES_{suffix}"
-        if variable not in self._environ:
-            variable = f"OTEL_EXPORTER_OTLP_{suffix}"
-        return variable, self._environ.get(variable)
+    def _otlp(self, suffix: str, is_valid: Callable[[str], bool] = bool, reason: str = "") -> tuple[str, str]:
+        """Return the variable that decides and its value; nothing where none does."""
+        for variable in filter(self._environ.get, _otlp_variables(suffix)):
+            value = self._environ[variable]
+            if is_valid(value):
+                return variable, value
+            self._ignore(variable, reason)
+        return "", ""
 
     def _propagators(self, names: str) -> tuple[str, ...]:
-        chosen = tuple(name.strip() for name in names.split(",") if name.strip())
+        chosen = _split(names)
         unknown = [name for name in chosen if name not in _KNOWN_PROPAGATORS]
         if unknown:
             self._ignore("OTEL_PROPAGATORS", f"unknown: {', '.join(unknown)}")
-        return tuple(name for name in chosen if name not in unknown and name != "none")
+        return tuple(name for name in chosen if name not in unknown)
 
     def _pairs(self, variable: str) -> dict[str, str]:
-        """Read `key=value,key=value` with percent-encoded values, as W3C baggage spells them."""
-        pairs: dict[str, str] = {}
-        for item in filter(None, (part.strip() for part in self._environ.get(variable, "").split(","))):
-            key, equals, value = item.partition("=")
-            if equals and key.strip():
-                pairs[key.strip()] = unquote(value.strip())
-            else:
-                self._ignored.append(f"{variable}: one entry is no key=value pair and is ignored.")
+        pairs = _split_pairs(self._environ.get(variable, ""))
+        if pairs.pop("", None) is not None:
+            self._ignored.append(f"{variable}: what is no key=value pair is ignored.")
         return pairs
 
-    def _number(self, values: dict[str, Any], variable: str, name: str, parse: Callable[[str], float]) -> None:
-        text = self._environ.get(variable)
-        if text is None:
-            return
-        try:
-            number = parse(text)
-        except ValueError:
-            self._ignore(variable, "it is not a number in range")
-            return
-        if number <= 0 and name != "traces_sampler_ratio":
-            self._ignore(variable, "it must be above 0")
-            return
-        values[name] = number
+    def _number(
+        self,
+        values: dict[str, Any],
+        name: str,
+        *variables: str,
+        parse: Callable[[str], float] = int,
+        per_unit: int = 1,
+    ) -> None:
+        """Take the first valid number; so many of the variable's unit are one of the field's."""
+        low, high = (bound * per_unit for bound in RANGES[name])
+        for variable in filter(self._environ.get, variables):
+            try:
+                number = parse(self._environ[variable])
+            except ValueError:
+                number = math.nan
+            if low <= number <= high:
+                values[name] = number if per_unit == 1 else number / per_unit
+                return
+            self._ignore(variable, f"it must be a number between {low:.10g} and {high:.10g}")
 
     def _ignore(self, variable: str, reason: str) -> None:
         self._ignored.append(f"{variable}={self._environ.get(variable, '')!r} is ignored: {reason}.")
 
 
-def _milliseconds(text: str) -> float:
-    return int(text) / 1000
+def is_url(text: str) -> bool:
+    """Whether spans can be sent there."""
+    return text.startswith(("http://", "https://"))
 
 
-def _ratio(text: str) -> float:
-    ratio = float(text)
-    if not 0 <= ratio <= 1:
-        raise ValueError
-    return ratio
+def _otlp_variables(suffix: str) -> tuple[str, str]:
+    """Name the traces' own variable, and the common one for where that is not set or invalid."""
+    return f"OTEL_EXPORTER_OTLP_TRACES_{suffix}", f"OTEL_EXPORTER_OTLP_{suffix}"
 
 
 def _own(environ: Mapping[str, str], fields: tuple[Field[Any], ...]) -> dict[str, Any]:
@@ -229,9 +229,9 @@ def _parse(variable: str, text: str, item: Field[Any]) -> object:
         expected = {"bool": "true or false", "float": "a number"}.get(kind, "a whole number")
         raise ConfigurationError(f"{variable} must be {expected}, not {text!r}.") from None
     if kind.startswith("tuple"):
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        return _split(text)
     if kind.startswith("frozenset"):
-        return frozenset(part.strip() for part in text.split(",") if part.strip())
+        return frozenset(_split(text))
     if kind.startswith("Mapping"):
         return _mapping(variable, text)
     return text.upper() if item.name == "log_level" else text
@@ -247,10 +247,17 @@ def _boolean(text: str) -> bool:
 
 
 def _mapping(variable: str, text: str) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise ConfigurationError(f"{variable} must be key=value pairs with commas between them.")
-        pairs[key.strip()] = unquote(value.strip())
+    pairs = _split_pairs(text)
+    if "" in pairs:
+        raise ConfigurationError(f"{variable} must be key=value pairs with commas between them.")
     return pairs
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _split_pairs(text: str) -> dict[str, str]:
+    """Split `key=value,key=value`, the values percent-encoded as in W3C baggage; the key "" has what is no pair."""
+    parts = (part.partition("=") for part in _split(text))
+    return {key.strip() if equals else "": unquote(value.strip()) for key, equals, value in parts}

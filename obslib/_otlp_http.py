@@ -18,6 +18,7 @@ from typing import Final, Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from obslib._version import __version__
+from obslib.settings import Settings
 
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 
@@ -30,15 +31,15 @@ class OtlpConfig:
     endpoint: str
     headers: Mapping[str, str] = field(default_factory=dict)
     #: For a batch, with all its retries.
-    timeout_seconds: float = 10.0
-    compression: Literal["gzip", "none"] = "none"
+    timeout_seconds: float = Settings.otlp_timeout_seconds
+    compression: Literal["gzip", "none"] = Settings.otlp_compression
     certificate_file: str | None = None
     client_certificate_file: str | None = None
     client_key_file: str | None = None
-    queue_max_spans: int = 2048
-    queue_max_bytes: int = 8 * 1024 * 1024
-    batch_max_spans: int = 512
-    flush_interval_seconds: float = 1.0
+    queue_max_spans: int = Settings.span_queue_max_spans
+    queue_max_bytes: int = Settings.span_queue_max_bytes
+    batch_max_spans: int = Settings.span_batch_max_spans
+    flush_interval_seconds: float = Settings.span_flush_interval_seconds
 
     def __repr__(self) -> str:
         headers = dict.fromkeys(self.headers, "***")

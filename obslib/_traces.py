@@ -147,6 +147,7 @@ def make_propagator(names_of_propagators: tuple[str, ...]) -> TextMapPropagator:
     built_in: dict[str, TextMapPropagator] = {
         "tracecontext": TraceContextTextMapPropagator(),
         "baggage": W3CBaggagePropagator(),
+        "none": CompositePropagator([]),
     }
     chosen: list[TextMapPropagator] = []
     for name in names_of_propagators:
@@ -155,7 +156,7 @@ def make_propagator(names_of_propagators: tuple[str, ...]) -> TextMapPropagator:
             continue
         found = next(iter(entry_points(group="opentelemetry_propagator", name=name)), None)
         if found is None:
-            package = {"b3multi": "b3", "xray": "aws"}.get(name, name)
+            package = {"b3multi": "b3", "ottrace": "ot-trace", "xray": "aws-xray"}.get(name, name)
             raise MissingExtraError(
                 f"The propagator {name!r} is not installed: pip install opentelemetry-propagator-{package}"
             )

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Self
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from obslib._environment import SAMPLERS, read
+from obslib._environment import RANGES, SAMPLERS, is_url, read
 from obslib.exceptions import ConfigurationError
 
 #: Keys whose values never leave the process, in log lines, headers and query strings. Case does not matter, `-` is
@@ -150,20 +150,11 @@ def _validate(settings: Settings) -> None:
     }
     for name, allowed in choices.items():
         _demand(getattr(settings, name) in allowed, settings, name, f"one of {', '.join(allowed)}")
-    ranges: dict[str, tuple[float, float]] = {
-        "max_label_sets": (1, 100_000),
-        "log_buffer_bytes": (64 * 1024, 1 << 30),
-        "log_flush_interval_seconds": (0.001, 60),
-        "traces_sampler_ratio": (0, 1),
-        "otlp_timeout_seconds": (0.001, 3600),
-        "span_queue_max_spans": (1, 1_000_000),
-        "span_queue_max_bytes": (64 * 1024, 1 << 30),
-        "span_batch_max_spans": (1, settings.span_queue_max_spans),
-        "span_flush_interval_seconds": (0.001, 3600),
-        "shutdown_timeout_seconds": (0, 3600),
-    }
-    for name, (low, high) in ranges.items():
-        _demand(low <= getattr(settings, name) <= high, settings, name, f"between {low:g} and {high:g}")
+    for name, (low, high) in RANGES.items():
+        _demand(low <= getattr(settings, name) <= high, settings, name, f"between {low:.10g} and {high:.10g}")
+    queue_spans = settings.span_queue_max_spans
+    fits = settings.span_batch_max_spans <= queue_spans
+    _demand(fits, settings, "span_batch_max_spans", f"no larger than span_queue_max_spans, {queue_spans}")
     port = settings.metrics_port
     _demand(port is None or 1 <= port <= 65_535, settings, "metrics_port", "a port between 1 and 65535, or None")
     _demand(bool(settings.service_name.strip()), settings, "service_name", "a name that is not empty")
@@ -172,12 +163,8 @@ def _validate(settings: Settings) -> None:
     for path in settings.excluded_paths:
         valid = path.startswith("/") and "*" not in path.removesuffix("/*")
         _demand(valid, settings, "excluded_paths", "paths that begin with /, with nothing but a final /* as a wildcard")
-    _demand(
-        settings.otlp_traces_endpoint.startswith(("http://", "https://")),
-        settings,
-        "otlp_traces_endpoint",
-        "a URL that begins with http:// or https://",
-    )
+    is_endpoint = is_url(settings.otlp_traces_endpoint)
+    _demand(is_endpoint, settings, "otlp_traces_endpoint", "a URL that begins with http:// or https://")
 
 
 def _demand(valid: bool, settings: Settings, name: str, expected: str) -> None:

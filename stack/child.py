@@ -72,7 +72,6 @@ class Child:
         self._on_death = on_death
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self.ended = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
@@ -107,7 +106,6 @@ class Child:
         if self._process is not None:
             await self._end(self._process)
         self.phase = Phase.STOPPED
-        self.ended.set()
 
     async def _spawn(self) -> None:
         with open_log(self.log_path) as log:
@@ -151,10 +149,10 @@ class Child:
             assert self._process is not None
             started = time.monotonic()
             returncode = await self._process.wait()
-            self.phase = Phase.RESTARTING if self.spec.restarts else Phase.STOPPED
             if not self.spec.restarts:
-                self.ended.set()
+                self.phase = Phase.STOPPED
                 return
+            self.phase = Phase.RESTARTING
             if time.monotonic() - started > _SETTLED_SECONDS:
                 backoff_seconds = _SHORTEST_BACKOFF_SECONDS
             self._note(f"{self.spec.name} {how_it_ended(returncode)}; starting it again in {backoff_seconds:.1f} s")

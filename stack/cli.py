@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -150,7 +151,8 @@ def _trace(parsed: argparse.Namespace, state: StateDirectory) -> None:
     wanted = parsed.id or example_trace(jaeger.url)
     if not wanted:
         raise StackError("Jaeger has no trace yet. Send a request, or start the stack with its load.")
-    say(render(JaegerApi(jaeger.url).fresh_trace(wanted), Style.of(sys.stdout)))
+    with closing(JaegerApi(jaeger.url)) as api:
+        say(render(api.fresh_trace(wanted), Style.of(sys.stdout)))
 
 
 def _logs(parsed: argparse.Namespace, state: StateDirectory) -> None:

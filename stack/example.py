@@ -1,6 +1,7 @@
 """A trace worth looking at: the newest order that went through every service."""
 
 import time
+from contextlib import closing, suppress
 from typing import Final
 
 from stack.errors import StackError
@@ -19,16 +20,17 @@ def example_trace(jaeger_url: str) -> str:
         jaeger_url: Jaeger's address; "" when there is no Jaeger.
 
     """
+    if not jaeger_url:
+        return ""
     end = time.monotonic() + _LOOK_SECONDS
     found = ""
-    while jaeger_url and time.monotonic() < end:
-        try:
-            complete, found = _newest(JaegerApi(jaeger_url))
-        except StackError:
-            complete = False
-        if complete:
-            break
-        time.sleep(0.5)
+    with closing(JaegerApi(jaeger_url)) as jaeger:
+        while time.monotonic() < end:
+            with suppress(StackError):
+                is_complete, found = _newest(jaeger)
+                if is_complete:
+                    break
+            time.sleep(0.5)
     return found
 
 

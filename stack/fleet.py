@@ -81,9 +81,9 @@ class Fleet:
             await self._shrink(slots[count:])
 
     async def register_again(self) -> None:
-        """Fill HAProxy's slots after it was started: it remembers nothing."""
-        for slot, child in self._running.items():
-            if child.phase is Phase.READY and slot not in self._draining:
+        """Give requests to all that are ready and to stay; HAProxy remembers nothing when it is started again."""
+        for child in self.children:
+            if child.phase is Phase.READY:
                 await self._on_ready(child)
 
     async def stop(self) -> None:
@@ -109,6 +109,8 @@ class Fleet:
             raise
 
     async def _on_ready(self, child: Child) -> None:
+        if _slot(child) in self._draining:
+            return  # it died on its way out, and its keeper does not know that it is to leave
         spec = child.spec
         self._targets.add(Target(service=self.service, replica=spec.name, port=spec.port))
         if self._haproxy is not None:
@@ -145,8 +147,8 @@ class Fleet:
             for slot in slots:
                 await haproxy.drain(slot)
         except StackError:
-            for slot in slots:
-                await self._on_ready(self._running[slot])
+            self._draining.difference_update(slots)
+            await self.register_again()
             raise
 
         async def empty() -> bool:

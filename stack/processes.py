@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-#: Services whose replicas are counted; everything else runs once.
+#: The services. The replicas of the first two are counted; everything else runs once.
 SHOP: Final = "shop"
 WORKER: Final = "worker"
 PAYMENTS: Final = "payments"
-SCALABLE: Final = (SHOP, WORKER)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,6 @@ class ScrapedTarget:
 
     replica: str
     last_scrape: float
-    healthy: bool
 
 
 class PrometheusApi:
@@ -49,16 +48,9 @@ class PrometheusApi:
                 ScrapedTarget(
                     replica=entry["labels"].get(names.LABEL_INSTANCE, ""),
                     last_scrape=epoch_seconds(entry["lastScrape"]),
-                    healthy=entry["health"] == "up",
                 )
             ]
         }
-
-    async def newest_exemplar(self, query: str, start: float, end: float) -> dict[str, Any] | None:
-        """The newest exemplar's labels, value and timestamp for a query, None when there is none."""
-        series = await self._get("query_exemplars", query=query, start=str(start), end=str(end))
-        exemplars = [exemplar for one in series for exemplar in one["exemplars"]]
-        return max(exemplars, key=lambda exemplar: float(exemplar["timestamp"]), default=None)
 
     async def _get(self, endpoint: str, **parameters: str) -> Any:  # Any: JSON of a foreign API
         answer = await self._http.get(f"{self._url}/api/v1/{endpoint}", params=parameters)

@@ -2,14 +2,13 @@
 
 import fcntl
 import hashlib
-import json
 import os
 import secrets
 import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from stack.errors import StackError
 
@@ -141,8 +140,3 @@ class Lock:
     def release(self) -> None:
         self._file.truncate(0)
         self._file.close()
-
-
-def read_json(path: Path) -> Any:  # Any: what a JSON file holds is checked where it is used
-    """The content of a JSON file."""
-    return json.loads(path.read_text())

@@ -28,9 +28,6 @@ class Installation:
     components: dict[str, Component] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
-    def get(self, requirement: Requirement) -> Component | None:
-        return self.components.get(requirement.name)
-
 
 def cache_directory() -> Path:
     """Where installed components are kept: `$XDG_CACHE_HOME/obslib`, by default `~/.cache/obslib`."""

@@ -1,6 +1,7 @@
 """What a request executes, counted: the same on every machine, however busy."""
 
 import platform
+import sys
 
 import pytest
 
@@ -22,3 +23,14 @@ def test_what_is_beyond_the_head_room_is_named() -> None:
     assert budget.exceeded({"obslib": {"bytecodes": 1031, "c_calls": 10}}, allowed) == [
         "obslib: 1031 bytecodes a request above bare, +3.1% of the budget's 1000"
     ]
+
+
+def test_nothing_of_this_setup_reaches_what_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that would change what a request executes are not inherited, and pydantic's plugins are off."""
+    for name in ("COVERAGE_PROCESS_START", "LOGFIRE_TOKEN", "OTEL_SERVICE_NAME", "PYDANTIC_VALIDATE_CORE_SCHEMAS"):
+        monkeypatch.setenv(name, "1")
+    program = "import os, sys; print(*os.environ, sep='\\n', file=sys.stderr)"
+    inherited = budget._run([sys.executable, "-c", program]).split()
+    prefixes = ("COVERAGE_", "LOGFIRE_", "OTEL_", "PYDANTIC_")
+    assert [name for name in inherited if name.startswith(prefixes)] == ["PYDANTIC_DISABLE_PLUGINS"]
+    assert "PYTHONHASHSEED" in inherited

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import performance_page, report, variants
+from benchmarks import performance_page, report, variants, workers
 from benchmarks.cpu import Costs
 from benchmarks.estimates import Estimate, estimate
 from benchmarks.load import Load, percentiles
@@ -67,6 +67,22 @@ def test_growth_with_routes_compares_costs_not_times() -> None:
         sample("obslib-200", 1, 344),
     ]
     assert Costs(samples).route_growth(variants.ALL).median == pytest.approx(1.1)
+
+
+def test_two_workers_are_compared_with_one_by_what_comes_on_top() -> None:
+    """Neither what two workers cost bare nor a round in which the machine is slow is obslib's."""
+    samples = [
+        sample(label, number, slow * microseconds)
+        for number, slow in ((1, 1.0), (2, 2.0))
+        for label, microseconds in (
+            ("bare-1", 100),
+            ("obslib-1", 140),
+            ("bare-2", 120),
+            ("obslib-2", 160),
+            ("obslib-2", 168),
+        )
+    ]
+    assert workers.row(samples).ours.median == pytest.approx(1.1)
 
 
 def test_a_bar_holds_only_if_the_upper_bound_does() -> None:

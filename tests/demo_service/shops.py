@@ -156,7 +156,7 @@ async def worker_on(
         database = Database(config.database_url, connections=2, faults=faults)
         client = PaymentsClient(
             config.payments_url,
-            failed=metrics.payment_failed,
+            failed=metrics.payment.failed,
             faults=faults,
             transport=transport or httpx.ASGITransport(app=shop.app),
         )

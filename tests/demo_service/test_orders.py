@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.demo_service.shops import (
@@ -118,6 +119,22 @@ async def test_payments_is_left_alone_while_it_fails(tmp_path: Path) -> None:
         assert shop.sample("shop_payment_failures_total", reason="circuit_open")
     assert late.status_code == 202
     assert transport.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "status_code"),
+    [(402, "declined", 402), (409, "conflict", 422), (500, "unavailable", 202)],
+)
+async def test_a_call_without_an_authorisation_is_counted(
+    tmp_path: Path, answer: int, reason: str, status_code: int
+) -> None:
+    """Each has one of the known reasons, whose series are there, at zero, before the first."""
+    transport = httpx.MockTransport(lambda _request: httpx.Response(answer))
+    async with running_shop(config_in(tmp_path), transport=transport) as shop:
+        assert shop.sample("shop_payment_failures_total", reason=reason) == 0
+        assert (await shop.order("key-1")).status_code == status_code
+        assert shop.sample("shop_payment_failures_total", reason=reason) == 1
+        assert shop.sample("shop_revenue_euros_total") == 0
 
 
 async def test_a_declined_payment_is_no_order(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_defaults_need_no_environment() -> None:
         ({"OTEL_BSP_MAX_QUEUE_SIZE": "100"}, "span_batch_max_spans", 100),
         ({"OTEL_BSP_SCHEDULE_DELAY": "250"}, "span_flush_interval_seconds", 0.25),
         ({"OTEL_PROPAGATORS": "tracecontext, b3"}, "propagators", ("tracecontext", "b3")),
-        ({"OTEL_PROPAGATORS": "none"}, "propagators", ()),
+        ({"OTEL_PROPAGATORS": "none"}, "propagators", ("none",)),
         ({"OTEL_SERVICE_NAME": "  "}, "service_name", "unknown_service"),
         ({"OBSLIB_SERVICE_NAME": "mine", "OTEL_SERVICE_NAME": "theirs"}, "service_name", "mine"),
         ({"OBSLIB_ENGINE": "contrib"}, "engine", "contrib"),
@@ -46,7 +46,8 @@ def test_defaults_need_no_environment() -> None:
         ({"OBSLIB_LOG_LEVEL": "debug"}, "log_level", "DEBUG"),
         ({"OBSLIB_EXCLUDED_PATHS": "/healthz, /static/*"}, "excluded_paths", ("/healthz", "/static/*")),
         ({"OBSLIB_REDACTED_KEYS": "iban"}, "redacted_keys", frozenset({"iban"})),
-        ({"OBSLIB_RESOURCE_ATTRIBUTES": "a=1"}, "resource_attributes", {"a": "1"}),
+        ({"OBSLIB_RESOURCE_ATTRIBUTES": "a=1, b = %2C,,c="}, "resource_attributes", {"a": "1", "b": ",", "c": ""}),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "a=1, b = %2C,,c="}, "resource_attributes", {"a": "1", "b": ",", "c": ""}),
         ({"OBSLIB_SHUTDOWN_TIMEOUT_SECONDS": "0.5"}, "shutdown_timeout_seconds", 0.5),
     ],
 )
@@ -65,9 +66,13 @@ def test_environment(environ: dict[str, str], field: str, value: object) -> None
         {"OTEL_EXPORTER_OTLP_COMPRESSION": "brotli"},
         {"OTEL_EXPORTER_OTLP_PROTOCOL": "smoke"},
         {"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"},
+        {"OTEL_EXPORTER_OTLP_TIMEOUT": "7200000"},
         {"OTEL_BSP_MAX_QUEUE_SIZE": "-1"},
+        {"OTEL_BSP_MAX_QUEUE_SIZE": "2000000"},
+        {"OTEL_BSP_SCHEDULE_DELAY": "3600001"},
         {"OTEL_PROPAGATORS": "tracecontext,pigeon"},
         {"OTEL_RESOURCE_ATTRIBUTES": "nonsense"},
+        {"OTEL_RESOURCE_ATTRIBUTES": "=nonsense"},
     ],
 )
 def test_invalid_otel_values_are_ignored_and_said(environ: dict[str, str]) -> None:
@@ -81,11 +86,62 @@ def test_invalid_otel_values_are_ignored_and_said(environ: dict[str, str]) -> No
     assert settings == Settings(**expected)
 
 
+def test_what_is_ignored_is_said_in_the_unit_of_its_variable() -> None:
+    """The bounds in the sentence are those of the variable: milliseconds where the field has seconds."""
+    environ = {"OTEL_EXPORTER_OTLP_TIMEOUT": "7200000", "OTEL_BSP_MAX_QUEUE_SIZE": "2000000"}
+    assert set(Settings.from_env(environ).ignored) == {
+        "OTEL_EXPORTER_OTLP_TIMEOUT='7200000' is ignored: it must be a number between 1 and 3600000.",
+        "OTEL_BSP_MAX_QUEUE_SIZE='2000000' is ignored: it must be a number between 1 and 1000000.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("suffix", "invalid", "valid", "field", "value"),
+    [
+        ("ENDPOINT", "collector:4318", "http://c:4318", "otlp_traces_endpoint", "http://c:4318/v1/traces"),
+        ("COMPRESSION", "brotli", "gzip", "otlp_compression", "gzip"),
+        ("TIMEOUT", "soon", "2500", "otlp_timeout_seconds", 2.5),
+    ],
+)
+def test_an_invalid_value_of_the_traces_own_leaves_it_to_the_common_one(
+    suffix: str, invalid: str, valid: str, field: str, value: object
+) -> None:
+    """The sentence names the variable that is ignored, and the common one decides where it is valid."""
+    own, common = f"OTEL_EXPORTER_OTLP_TRACES_{suffix}", f"OTEL_EXPORTER_OTLP_{suffix}"
+    settings = Settings.from_env({own: invalid, common: valid})
+    assert getattr(settings, field) == value
+    [sentence] = settings.ignored
+    assert sentence.startswith(f"{own}={invalid!r} is ignored: ")
+    assert Settings.from_env({own: invalid}).ignored == (sentence,)
+
+
+@pytest.mark.parametrize(
+    ("environ", "spans"),
+    [
+        ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4096"}, 2048),
+        ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4096", "OBSLIB_SPAN_QUEUE_MAX_SPANS": "8192"}, 4096),
+        ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1000", "OBSLIB_SPAN_QUEUE_MAX_SPANS": "600"}, 600),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OBSLIB_SPAN_QUEUE_MAX_SPANS": "1000"}, 512),
+    ],
+)
+def test_a_batch_fits_into_the_queue(environ: dict[str, str], spans: int) -> None:
+    """`OTEL_BSP_*` never make a batch larger than the queue that is used, whoever chose that."""
+    assert Settings.from_env(environ).span_batch_max_spans == spans
+
+
+def test_an_empty_service_name_is_none() -> None:
+    """A `service.name` without a name counts as unset."""
+    assert Settings.from_env({"OTEL_RESOURCE_ATTRIBUTES": "service.name=%20,team=core"}) == Settings(
+        resource_attributes={"team": "core"}
+    )
+
+
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "http/protobuf"),
         ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}, "4318"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "smoke", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "4318"),
         ({"OBSLIB_METRIC_PORT": "1"}, "Did you mean OBSLIB_METRICS_PORT?"),
         ({"OBSLIB_QUITE_ELSE": "1"}, "not a variable obslib knows"),
         ({"OBSLIB_METRICS_PORT": "http"}, "a whole number, not 'http'"),
@@ -95,6 +151,7 @@ def test_invalid_otel_values_are_ignored_and_said(environ: dict[str, str]) -> No
         ({"OBSLIB_TRACES_SAMPLER_RATIO": "1.5"}, "between 0 and 1"),
         ({"OBSLIB_ENGINE": "steam"}, "one of obslib, contrib"),
         ({"OBSLIB_OTLP_HEADERS": "secret"}, "key=value"),
+        ({"OBSLIB_OTLP_HEADERS": "=secret"}, "key=value"),
         ({"OBSLIB_EXCLUDED_PATHS": "healthz"}, "begin with /"),
         ({"OBSLIB_EXCLUDED_PATHS": "/a*b"}, "final /*"),
         ({"OBSLIB_METRICS_PATH": "metrics"}, "begins with /"),

@@ -293,19 +293,24 @@ async def test_host(host: bytes, address: str | None, port: int | None) -> None:
     assert span.attributes.get(names.ATTR_SERVER_PORT) == port
 
 
-async def test_other_propagators_are_named() -> None:
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("b3", "b3"), ("b3multi", "b3"), ("jaeger", "jaeger"), ("xray", "aws-xray"), ("ottrace", "ot-trace")],
+)
+async def test_other_propagators_are_named(name: str, package: str) -> None:
     """A propagator whose package is missing raises with the line that installs it."""
     with (
-        pytest.raises(MissingExtraError, match="pip install opentelemetry-propagator-b3"),
-        capture(an_app(), settings(propagators=("b3",))),
+        pytest.raises(MissingExtraError, match=f"pip install opentelemetry-propagator-{package}$"),
+        capture(an_app(), settings(propagators=(name,))),
     ):
         pass
 
 
-async def test_no_propagators() -> None:
-    """With no propagator the caller's context is not read."""
+@pytest.mark.parametrize("propagators", [(), ("none",)])
+async def test_no_propagators(propagators: tuple[str, ...]) -> None:
+    """With no propagator, or that of the name `none`, the caller's context is not read."""
     app = an_app()
-    with capture(app, settings(propagators=())) as telemetry:
+    with capture(app, settings(propagators=propagators)) as telemetry:
         await call(app, http_scope("/", headers=[(b"traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01".encode())]))
         assert telemetry.spans[0].parent is None
 
