@@ -63,22 +63,28 @@ class Backlog:
         Where another thread is at it, or a frame below this one (a coroutine may be thrown away at any allocation), the
         rest is left to that.
         """
-        waiting = self._waiting
-        while waiting and self._lock.acquire(blocking=False):
+        while self._waiting and self._lock.acquire(blocking=False):
             try:
-                records = waiting[:]
-                del waiting[: len(records)]  # others may have been added meanwhile
-                self._record(records)
+                self._record_all()
             finally:
                 self._lock.release()
 
     def flush(self, timeout_seconds: float) -> bool:
-        """Record what waits, and wait for a thread that is at it; tell whether all is recorded."""
-        self.work_off()
+        """Record what waits, after a thread that is at it; tell whether all is recorded."""
         if not self._lock.acquire(timeout=timeout_seconds):
             return False
-        self._lock.release()
+        try:
+            self._record_all()
+        finally:
+            self._lock.release()
         return True
+
+    def _record_all(self) -> None:
+        waiting = self._waiting
+        while waiting:
+            records = waiting[:]
+            del waiting[: len(records)]  # others may have been added meanwhile
+            self._record(records)
 
     def _record(self, records: list[RequestRecord]) -> None:
         for recorder in self.recorders:
