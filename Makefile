@@ -123,6 +123,10 @@ bench: $(BENCH_READY) ## obslib and its peers side by side: CPU a request, laten
 bench-quick: $(BENCH_READY) ## the main rows of it, in two minutes
 	$(BENCH_VENV)/bin/python -m benchmarks --quick
 
+.PHONY: profile
+profile: $(BENCH_READY) ## where the microseconds of a request go: a table and a flame graph
+	$(BENCH_VENV)/bin/python -m benchmarks.profile
+
 .PHONY: clean
 clean: ## remove what was made in this folder; the components' cache stays
 	rm -rf $(VENV) $(BENCH_VENV) .stack .bench build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

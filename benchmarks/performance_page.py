@@ -8,13 +8,13 @@ from typing import Final
 from benchmarks.children import ROOT
 
 _DOCS: Final = ROOT / "docs"
-_BEGIN: Final = "<!-- The bench writes from here … -->"
-_END: Final = "<!-- … to here. -->"
+_RESULTS: Final = ("<!-- The bench writes from here … -->", "<!-- … to here. -->")
+_PROFILE: Final = ("<!-- The profile is written from here … -->", "<!-- … as far as here. -->")
 
 
 def publish(text: str, results: str, plot: Path, docs: Path = _DOCS) -> None:
     """
-    Replace the marked part of `performance.md`, and what it links to.
+    Replace what the bench found in `performance.md`, and what it links to.
 
     Args:
         text: What the bench printed.
@@ -22,10 +22,27 @@ def publish(text: str, results: str, plot: Path, docs: Path = _DOCS) -> None:
         plot: The picture.
         docs: Where the page is.
     """
-    page = docs / "performance.md"
     shutil.copyfile(plot, docs / "performance.png")
     (docs / "performance.json").write_text(results)
     picture = "![What each variant costs](performance.png)"
-    part = f"```text\n{text}\n```\n\n{picture}\n\nRaw rounds: [performance.json](performance.json)."
-    pattern = re.compile(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", re.DOTALL)
-    page.write_text(pattern.sub(lambda _: f"{_BEGIN}\n\n{part}\n\n{_END}", page.read_text()))
+    _replace(docs, _RESULTS, f"```text\n{text}\n```\n\n{picture}\n\nRaw rounds: [performance.json](performance.json).")
+
+
+def publish_profile(text: str, picture: Path, docs: Path = _DOCS) -> None:
+    """
+    Replace the profile in `performance.md`, and its picture.
+
+    Args:
+        text: The table.
+        picture: The flame graph.
+        docs: Where the page is.
+    """
+    shutil.copyfile(picture, docs / "profile.png")
+    _replace(docs, _PROFILE, f"```text\n{text}\n```\n\n![Flame graph of a server with all signals](profile.png)")
+
+
+def _replace(docs: Path, marks: tuple[str, str], part: str) -> None:
+    page = docs / "performance.md"
+    begin, end = marks
+    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+    page.write_text(pattern.sub(lambda _: f"{begin}\n\n{part}\n\n{end}", page.read_text()))
