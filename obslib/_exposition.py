@@ -34,7 +34,7 @@ class Exposition:
     Args:
         worker: The value of the label `worker` on every series.
         token: Demanded as a bearer token if not None.
-        on_error: Told which exception a foreign collector raised; its registry is then left out.
+        on_error: Told which exception a foreign collector or a gauge's function raised; it is then left out.
     """
 
     def __init__(
@@ -113,7 +113,10 @@ class Exposition:
             documentation = metric.documentation.replace("\\", r"\\").replace("\n", r"\n")
             lines.append(f"# HELP {name} {documentation}\n# TYPE {name} {kind}\n")
             for child in children:
-                lines.append(child.lines(metric.name, self._worker, openmetrics=openmetrics))
+                try:
+                    lines.append(child.lines(metric.name, self._worker, openmetrics=openmetrics))
+                except Exception as error:  # noqa: BLE001 -- a gauge's function may raise anything; the others still count
+                    self._on_error(error)
                 count += 1
                 if count % _SLICE_CHILDREN == 0:
                     yield "".join(lines).encode()

@@ -56,7 +56,12 @@ class Telemetry:
         self._monotonic_ns = monotonic_ns
         self._new_request_id = new_request_id
         self.registry = CollectorRegistry()
-        self.instruments = Instruments(self.registry, settings.max_label_sets, before_reading=self._before_reading)
+        self.instruments = Instruments(
+            self.registry,
+            settings.max_label_sets,
+            before_reading=self._before_reading,
+            on_error=self._on_metrics_error,
+        )
         self.self_telemetry = SelfTelemetry(self.instruments)
         describe_process(self.instruments, settings)
         self.log_pipeline = LogPipeline(settings, write, now_unix_ns)
@@ -67,13 +72,16 @@ class Telemetry:
             settings.extra_registries,
             worker=WORKER,
             token=settings.metrics_token,
-            on_error=lambda error: self.errors.internal("metrics", error),
+            on_error=self._on_metrics_error,
         )
         self.metrics_recorder = MetricsRecorder(self.instruments) if settings.metrics_enabled else None
         self.contrib_recorder: ContribRecorder | None = None
 
     def _before_reading(self) -> None:
         self.backlog.work_off()
+
+    def _on_metrics_error(self, error: BaseException) -> None:
+        self.errors.internal("metrics", error)
 
     def _log(self, level: str, event: str, values: dict[str, Any]) -> None:
         if self.settings.logs_enabled:
@@ -109,7 +117,7 @@ class Telemetry:
         try:
             self.metrics_recorder.make_zero_children(known_routes(app))
         except Exception as error:  # noqa: BLE001 -- the guard: a framework's new version must not fail the start
-            self.errors.internal("metrics", error)
+            self._on_metrics_error(error)
 
     def _traces(self, provider: trace.TracerProvider) -> SpanRecorder:
         if self.settings.engine == "contrib":
