@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from obslib import names
-from obslib._children import escape, format_value
+from obslib._children import Child, escape, format_value
 from obslib._exposition import OPENMETRICS, TEXT, Exposition
 from obslib._instruments import Instruments
 from obslib.exceptions import ConfigurationError
@@ -189,3 +189,22 @@ def test_gauge_whose_function_raises() -> None:
         assert telemetry.sample(names.INTERNAL_ERRORS, errors) == 1
         assert telemetry.sample("depth") is None
         assert telemetry.sample("orders_total") == 1
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_two_renderings_at_once(openmetrics: bool) -> None:
+    """Each of two renderers gets the lines, and the slower one does not put old text back."""
+
+    class Overtaken(Child):
+        texts = iter(("old", "fresh"))
+        second = ""
+
+        def _render(self, *, openmetrics: bool) -> str:
+            text = next(self.texts)
+            if text == "old":  # as another thread would, in between
+                self.second = self.lines("x", "0", openmetrics=openmetrics)
+            return text
+
+    child = Overtaken(())
+    first = child.lines("x", "0", openmetrics=openmetrics)
+    assert (first, child.second, child.lines("x", "0", openmetrics=openmetrics)) == ("old", "fresh", "fresh")
