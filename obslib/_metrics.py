@@ -2,7 +2,7 @@
 
 import platform
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import prometheus_client
@@ -12,7 +12,6 @@ from obslib._children import GaugeChild, RequestSeries
 from obslib._instruments import Instruments
 from obslib._record import RequestRecord, Scope
 from obslib._version import __version__
-from obslib.settings import Settings
 
 #: Duration children made at start, so that a first error is an increase Prometheus can see.
 MAX_ZERO_CHILDREN: Final = 500
@@ -115,7 +114,7 @@ class SelfTelemetry:
             self.internal_errors.labels(signal)
 
 
-def describe_process(instruments: Instruments, settings: Settings) -> None:
+def describe_process(instruments: Instruments, resource_attributes: Mapping[str, str]) -> None:
     """Make `obslib_build_info` and `target_info`, the latter with the resource's attributes as labels."""
     instruments.info(
         names.BUILD_INFO,
@@ -126,15 +125,10 @@ def describe_process(instruments: Instruments, settings: Settings) -> None:
             "prometheus_client": getattr(prometheus_client, "__version__", ""),
         },
     )
-    attributes = {
-        names.RESOURCE_SERVICE_NAME: settings.service_name,
-        names.RESOURCE_SERVICE_VERSION: settings.service_version,
-        **settings.resource_attributes,
-    }
     instruments.info(
         names.TARGET_INFO,
         "The resource whose telemetry this is.",
-        {_label_name(name): value for name, value in attributes.items() if value},
+        {_label_name(name): value for name, value in resource_attributes.items() if value},
     )
 
 

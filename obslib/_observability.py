@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from opentelemetry import propagate, trace
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
@@ -52,7 +53,8 @@ class Observability:
         )
         self._telemetry = Telemetry(settings, write=self._sink.write, on_waiting=self._sink.expect)
         self._bridge = StdlibBridge(settings.log_level_number) if settings.logs_enabled else None
-        self._processor = _make_processor(settings, self._telemetry)
+        self._resource = make_resource(settings)
+        self._processor = _make_processor(settings, self._resource, self._telemetry)
         self._metrics_server = (
             MetricsServer(
                 self._telemetry.exposition, settings.metrics_host, settings.metrics_port, settings.metrics_path
@@ -251,7 +253,7 @@ class Observability:
         before = propagate.get_global_textmap()
         propagate.set_global_textmap(propagator)
         self._undos.append(lambda: propagate.set_global_textmap(before))
-        provider, should_be_global = obtain_provider(settings, self._processor)
+        provider, should_be_global = obtain_provider(settings, self._resource, self._processor)
         if should_be_global:
             trace.set_tracer_provider(provider)
         self.tracer_provider = provider
@@ -320,7 +322,7 @@ class _Deadline:
         return max(0.0, self._end_seconds - time.monotonic())
 
 
-def _make_processor(settings: Settings, telemetry: Telemetry) -> OtlpSpanProcessor | None:
+def _make_processor(settings: Settings, resource: Resource, telemetry: Telemetry) -> OtlpSpanProcessor | None:
     if not settings.traces_enabled or settings.traces_exporter == "none":
         return None
     config = OtlpConfig(
@@ -343,7 +345,7 @@ def _make_processor(settings: Settings, telemetry: Telemetry) -> OtlpSpanProcess
         telemetry.errors.report("export", "obslib_spans_not_exported", values)
 
     return OtlpSpanProcessor(
-        make_resource(settings),
+        resource,
         config,
         on_dropped=lambda reason, spans: own.spans_dropped.labels(reason).inc(spans),
         on_exported=lambda spans: own.spans_exported.labels().inc(spans),

@@ -19,6 +19,7 @@ from obslib._log_render import Redactor
 from obslib._logs import LogPipeline
 from obslib._metrics import MetricsRecorder, SelfTelemetry, describe_process
 from obslib._middleware import Lifetime, ObservedLayer
+from obslib._provider import resource_attributes
 from obslib._record import Recorder, SpanRecorder
 from obslib._span_factory import make_factory
 from obslib._traces import TracesRecorder, make_propagator
@@ -63,7 +64,7 @@ class Telemetry:
             on_error=self._on_metrics_error,
         )
         self.self_telemetry = SelfTelemetry(self.instruments)
-        describe_process(self.instruments, settings)
+        describe_process(self.instruments, resource_attributes(settings))
         self.log_pipeline = LogPipeline(settings, write, now_unix_ns)
         self.errors = ErrorReporter(lambda signal: self.self_telemetry.internal_errors.labels(signal).inc(), self._log)
         self.backlog = Backlog(self.errors.internal, on_waiting)

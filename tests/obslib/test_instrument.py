@@ -3,9 +3,11 @@
 import pytest
 from fastapi import FastAPI
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.version import __version__ as sdk_version
 from starlette.applications import Starlette
 
 import obslib
+from obslib._provider import make_resource
 from obslib.exceptions import ConfigurationError
 from obslib.settings import Settings
 from obslib.testing import capture
@@ -334,3 +336,25 @@ obslib.instrument(FastAPI()).shutdown()
 say(same=warnings.showwarning is before)
 """)
     assert said == {"same": True}
+
+
+def test_resource() -> None:
+    """Spans and `target_info` describe the process alike: the fields of `Settings` win, and nothing reads the environment."""
+    settings = Settings(
+        service_name="shop",
+        service_version="2",
+        resource_attributes={"service.name": "other", "service.version": "1", "deployment.environment.name": "test"},
+        extra_registries=(),
+    )
+    with pytest.MonkeyPatch.context() as environment, capture(FastAPI(), settings) as telemetry:
+        environment.setenv("OTEL_RESOURCE_ATTRIBUTES", "telemetry.sdk.name=forged")
+        resource = dict(make_resource(settings).attributes)
+        [labels] = telemetry.samples("target_info")
+    described = {"service.name": "shop", "service.version": "2", "deployment.environment.name": "test"}
+    sdk = {
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.name": "opentelemetry",
+        "telemetry.sdk.version": sdk_version,
+    }
+    assert resource == {**described, **sdk}
+    assert dict(labels) == {**{name.replace(".", "_"): value for name, value in described.items()}, "worker": "0"}
