@@ -37,6 +37,12 @@ class MetricsServer:
             server.shutdown()
             server.server_close()
 
+    def reset_after_fork(self) -> None:
+        """Leave the port to the parent, whose thread listens there."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.server_close()  # not stop(): it would wait for a thread that is not here
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True

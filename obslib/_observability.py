@@ -228,6 +228,8 @@ class Observability:
         self.running = False
         self._telemetry.backlog.reset_after_fork()
         self._sink.reset_after_fork()
+        if self._metrics_server is not None:
+            self._metrics_server.reset_after_fork()
 
     # --- set-up ------------------------------------------------------------------------------------------------------
 
