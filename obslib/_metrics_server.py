@@ -2,12 +2,14 @@
 
 import threading
 import zlib
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 from obslib._exposition import Exposition, accepts_gzip, negotiate
 
 _READ_TIMEOUT_SECONDS: Final = 5.0
+_POLL_INTERVAL_SECONDS: Final = 0.05
 
 
 class MetricsServer:
@@ -17,7 +19,7 @@ class MetricsServer:
         self._exposition = exposition
         self._address = (host, port)
         self._path = path or "/metrics"
-        self._server: ThreadingHTTPServer | None = None
+        self._serving: tuple[_Server, threading.Thread] | None = None
 
     def start(self) -> None:
         """
@@ -26,22 +28,21 @@ class MetricsServer:
         Raises:
             OSError: The port is taken or not allowed.
         """
-        if self._server is None:
-            self._server = _Server(self._address, _handler(self._exposition, self._path))
-            threading.Thread(target=self._server.serve_forever, name="obslib-metrics", daemon=True).start()
+        if self._serving is None:
+            server = _Server(self._address, _handler(self._exposition, self._path))
+            serve = partial(server.serve_forever, poll_interval=_POLL_INTERVAL_SECONDS)
+            thread = threading.Thread(target=serve, name="obslib-metrics", daemon=True)
+            self._serving = server, thread
+            thread.start()
 
     def stop(self) -> None:
-        """Stop listening."""
-        server, self._server = self._server, None
-        if server is not None:
+        """Stop listening, within the poll interval; in a fork's child, leave the port to the parent."""
+        if self._serving is None:
+            return
+        (server, thread), self._serving = self._serving, None
+        if thread.is_alive():  # or shutdown() would wait for ever: in a fork's child, and where no thread could start
             server.shutdown()
-            server.server_close()
-
-    def reset_after_fork(self) -> None:
-        """Leave the port to the parent, whose thread listens there."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.server_close()  # not stop(): it would wait for a thread that is not here
+        server.server_close()
 
 
 class _Server(ThreadingHTTPServer):

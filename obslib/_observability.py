@@ -70,7 +70,7 @@ class Observability:
         try:
             self._set_up()
         except BaseException:
-            self._undo_all()
+            self._undo_all(_Deadline(0))
             raise
         LIVE.add(self)
 
@@ -171,7 +171,7 @@ class Observability:
             self._is_shut_down = True
             deadline = _Deadline(self.settings.shutdown_timeout_seconds if timeout_seconds is None else timeout_seconds)
             complete = self._stop(deadline)
-            self._undo_all()
+            self._undo_all(deadline)
             LIVE.discard(self)
             return complete
 
@@ -229,7 +229,7 @@ class Observability:
         self._telemetry.backlog.reset_after_fork()
         self._sink.reset_after_fork()
         if self._metrics_server is not None:
-            self._metrics_server.reset_after_fork()
+            self._metrics_server.stop()
 
     # --- set-up ------------------------------------------------------------------------------------------------------
 
@@ -307,11 +307,11 @@ class Observability:
     def _at_exit(self) -> None:
         self._stop(_Deadline(self.settings.shutdown_timeout_seconds))
 
-    def _undo_all(self) -> None:
+    def _undo_all(self, deadline: "_Deadline") -> None:
         while self._undos:
             self._undos.pop()()
         if isinstance(self.tracer_provider, TracerProvider) and self._processor is not None:
-            self._processor.shutdown()
+            self._processor.shutdown(deadline.left_seconds())
 
 
 class _Deadline:

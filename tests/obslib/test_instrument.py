@@ -358,3 +358,24 @@ def test_resource() -> None:
     }
     assert resource == {**described, **sdk}
     assert dict(labels) == {**{name.replace(".", "_"): value for name, value in described.items()}, "worker": "0"}
+
+
+def test_shutdown_has_one_deadline() -> None:
+    """No step of a shutdown may wait for longer than the whole of it may take, whatever ended before the start."""
+    said = run(
+        """
+from obslib._otlp import OtlpSpanProcessor
+close, waits = OtlpSpanProcessor.close, []
+def spy(self, timeout_seconds):
+    waits.append(timeout_seconds)
+    return close(self, timeout_seconds)
+OtlpSpanProcessor.close = spy
+observability = obslib.instrument(FastAPI())
+trace.get_tracer("user").start_span("early").end()
+observability.shutdown(0.1)
+say(closed=bool(waits), within=max(waits) <= 0.1)
+""",
+        OTEL_TRACES_EXPORTER="otlp",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
+    )
+    assert said == {"closed": True, "within": True}
