@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -23,7 +24,7 @@ from obslib._logs import PIPELINES
 from obslib._metrics_server import MetricsServer
 from obslib._otlp import OtlpConfig, OtlpSpanProcessor
 from obslib._outbound import instrument_libraries
-from obslib._provider import ObslibTracerProvider, make_resource, obtain_provider
+from obslib._provider import ObslibTracerProvider, make_resource, obtain_provider, remove_processor
 from obslib._sink import LineSink
 from obslib._stdlib_bridge import StdlibBridge
 from obslib._telemetry import Telemetry
@@ -259,6 +260,8 @@ class Observability:
         if should_be_global:
             trace.set_tracer_provider(provider)
         self.tracer_provider = provider
+        if isinstance(provider, TracerProvider) and self._processor is not None:
+            self._undos.append(partial(remove_processor, provider, self._processor))
         if isinstance(provider, ObslibTracerProvider):
             gate = provider.gate
             self._undos.append(lambda: setattr(gate, "is_open", False))

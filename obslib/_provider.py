@@ -6,7 +6,7 @@ from typing import Final
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, SynchronousMultiSpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
@@ -117,6 +117,15 @@ def obtain_provider(
     if settings.global_tracer_provider and not nobody:
         return existing, False
     return _own_provider(settings, resource, processor), settings.global_tracer_provider and nobody
+
+
+def remove_processor(provider: TracerProvider, processor: SpanProcessor) -> None:
+    """Undo `add_span_processor`, for which the SDK has no call; where it looks different the processor stays."""
+    multi = provider._active_span_processor  # noqa: SLF001 -- as said above, here and below
+    if not isinstance(multi, SynchronousMultiSpanProcessor):
+        return
+    with multi._lock:  # noqa: SLF001
+        multi._span_processors = tuple(other for other in multi._span_processors if other is not processor)  # noqa: SLF001
 
 
 def _own_provider(settings: Settings, resource: Resource, processor: SpanProcessor | None) -> ObslibTracerProvider:
