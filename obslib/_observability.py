@@ -17,10 +17,9 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from obslib import names
-from obslib._contrib import install_contrib
-from obslib._framework import MOUNT_PATCH, switch_native_telemetry_off, wrap_app
+from obslib._attach import attach
+from obslib._framework import switch_native_telemetry_off
 from obslib._instruments import Counter, Gauge, Histogram
-from obslib._logs import PIPELINES
 from obslib._metrics_server import MetricsServer
 from obslib._otlp import OtlpConfig, OtlpSpanProcessor
 from obslib._outbound import instrument_libraries
@@ -240,12 +239,12 @@ class Observability:
         if app is not None:
             self._undos.append(switch_native_telemetry_off(app))
         provider = self._set_up_traces() if settings.traces_enabled else None
-        if self._bridge is not None:
-            PIPELINES.push(self._telemetry.log_pipeline)
-            self._undos.append(lambda: PIPELINES.remove(self._telemetry.log_pipeline))
-            self._set_up_loggers(self._bridge)
+        self._undos.append(attach(self._telemetry, app, provider, self))
         if app is not None:
-            self._wrap(app, provider)
+            setattr(app, APP_ATTRIBUTE, self)
+            self._undos.append(lambda: delattr(app, APP_ATTRIBUTE))
+        if self._bridge is not None:
+            self._set_up_loggers(self._bridge)
         atexit.register(self._at_exit)
         self._undos.append(lambda: atexit.unregister(self._at_exit))
         self._warn_about_settings()
@@ -274,16 +273,6 @@ class Observability:
         self._undos.append(configure_structlog(self.settings.log_level_number))
         bridge.install()
         self._undos.append(bridge.uninstall)
-
-    def _wrap(self, app: Starlette, provider: trace.TracerProvider | None) -> None:
-        MOUNT_PATCH.acquire()
-        self._undos.append(MOUNT_PATCH.release)
-        self._undos.append(wrap_app(app, lambda inner: self._telemetry.make_layer(inner, provider, self)))
-        contrib = self._telemetry.contrib_recorder
-        if contrib is not None and provider is not None:
-            self._undos.append(install_contrib(app, provider, contrib, self.settings))
-        setattr(app, APP_ATTRIBUTE, self)
-        self._undos.append(lambda: delattr(app, APP_ATTRIBUTE))
 
     def _warn_about_settings(self) -> None:
         errors = self._telemetry.errors

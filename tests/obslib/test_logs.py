@@ -464,3 +464,11 @@ def test_forgetting(telemetry: Captured) -> None:
     log.info("x")
     telemetry.clear()
     assert (telemetry.lines, telemetry.spans) == ([], [])
+
+
+def test_capture_with_logs_off(capsys: pytest.CaptureFixture[str]) -> None:
+    """With logs off `capture`, like `instrument`, leaves lines to whoever takes them without it."""
+    with capture(FastAPI(), Settings(service_name="shop", extra_registries=(), logs_enabled=False)) as captured:
+        log.info("elsewhere")
+    assert captured.lines == []
+    assert "elsewhere" in capsys.readouterr().out
