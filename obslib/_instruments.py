@@ -166,7 +166,7 @@ class Instruments:
         self.registry = registry
         self._before_reading = before_reading
         self._on_error = on_error
-        self._max_label_sets = max_label_sets
+        self.max_label_sets = max_label_sets
         self._all: list[Instrument[Any]] = []
         self.overflowed = self.counter(
             names.LABEL_SETS_OVERFLOWED,
@@ -241,7 +241,7 @@ class Instruments:
 
     def _budget(self, max_label_sets: int | None) -> dict[str, Any]:
         return {
-            "max_label_sets": max_label_sets or self._max_label_sets,
+            "max_label_sets": max_label_sets or self.max_label_sets,
             "on_overflow": self._count_overflow,
             "before_reading": self._before_reading,
             "on_error": self._on_error,

@@ -15,6 +15,8 @@ from obslib._version import __version__
 
 #: Duration children made at start, so that a first error is an increase Prometheus can see.
 MAX_ZERO_CHILDREN: Final = 500
+#: Of a metric's label sets they take one in so many: the requests that come need the others.
+_ZERO_CHILDREN_SHARE: Final = 4
 
 
 class MetricsRecorder:
@@ -49,6 +51,7 @@ class MetricsRecorder:
             (names.LABEL_METHOD, names.LABEL_ROUTE),
             buckets=names.BODY_SIZE_BUCKETS_BYTES,
         )
+        self._max_zero_children = min(MAX_ZERO_CHILDREN, instruments.max_label_sets // _ZERO_CHILDREN_SHARE)
         self._lock = threading.Lock()
         self._active_children: dict[tuple[str, str], GaugeChild] = {}
         self._series: dict[tuple[str, str, int, str, str], RequestSeries] = {}
@@ -70,10 +73,10 @@ class MetricsRecorder:
         series.finish(seconds, record.request_body_bytes, record.response_body_bytes, exemplar)
 
     def make_zero_children(self, routes: Iterable[tuple[str, str]]) -> None:
-        """Make a duration child with status 500 for each known method and route, at most `MAX_ZERO_CHILDREN`."""
+        """Make a duration child with status 500 for each known method and route, as far as the budget goes."""
         made = 0
         for method, route in routes:
-            if method in names.KNOWN_METHODS and method not in {"HEAD", "OPTIONS"} and made < MAX_ZERO_CHILDREN:
+            if method in names.KNOWN_METHODS and method not in {"HEAD", "OPTIONS"} and made < self._max_zero_children:
                 self._duration.labels(method, route, "500", "http", "500")
                 made += 1
 
