@@ -24,26 +24,28 @@ class Child:
         self.labels = labels
         self._lock = threading.Lock()
         self._heads: tuple[str, ...] = ()
-        self._text: str | None = None
-        self._openmetrics: str | None = None
+        #: The lines as they were written down last; None after a change, a mark of its own while somebody renders.
+        self._text: object = None
+        self._openmetrics: object = None
 
     def lines(self, name: str, worker: str, *, openmetrics: bool) -> str:
         """Return the lines of this label set, each ended by a newline."""
         cached = self._openmetrics if openmetrics else self._text
-        if cached is not None:
+        if isinstance(cached, str):
             return cached
         if not self._heads:
             self._heads = self._make_heads(name, worker)
-        # Cleared before the values are read: a change in between is rendered again next time, never lost.
+        # Put there before the values are read: a change, or another renderer, takes the mark away, and nothing is lost.
+        mark = object()
         if openmetrics:
-            self._openmetrics = ""
-            text = self._render(openmetrics=True)
-            if self._openmetrics is not None:
-                self._openmetrics = text
+            self._openmetrics = mark
         else:
-            self._text = ""
-            text = self._render(openmetrics=False)
-            if self._text is not None:
+            self._text = mark
+        text = self._render(openmetrics=openmetrics)
+        with self._lock:
+            if self._openmetrics is mark:
+                self._openmetrics = text
+            elif self._text is mark:
                 self._text = text
         return text
 

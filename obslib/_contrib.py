@@ -11,9 +11,10 @@ from starlette.applications import Starlette
 
 from obslib import names
 from obslib._framework import SCOPE_RECORD, is_fastapi
+from obslib._log_render import Redactor
 from obslib._outbound import demand_stable_conventions
 from obslib._record import RequestRecord, Scope
-from obslib._span_attributes import describe_outcome, final_name
+from obslib._span_attributes import describe_outcome, final_name, redact_query
 from obslib.exceptions import ConfigurationError, MissingExtraError, ObslibError
 from obslib.settings import Settings
 
@@ -27,6 +28,7 @@ class ContribRecorder:
 
     def __init__(self, settings: Settings) -> None:
         self._request_id_attribute = f"{names.ATTR_RESPONSE_HEADER_PREFIX}{settings.request_id_header.lower()}"
+        self._is_secret = Redactor(settings.redacted_keys).is_secret
 
     def started(self, record: RequestRecord, _scope: Scope) -> None:
         """Let contrib start from an empty context: inside another span it would make no server span."""
@@ -39,6 +41,9 @@ class ContribRecorder:
             return
         record.span = span
         record.sampled = span.get_span_context().trace_flags.sampled
+        if query := scope.get("query_string"):  # contrib has set it as it came
+            record.query = redact_query(query.decode("latin-1"), self._is_secret)
+            span.set_attribute(names.ATTR_URL_QUERY, record.query)
 
     def ended(self, record: RequestRecord) -> None:
         """Complete the span: contrib knows only the mount, and nothing of sizes and request ids."""

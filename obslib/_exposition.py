@@ -6,8 +6,8 @@ Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ (text 0.0.
 import asyncio
 import hmac
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import generate_latest
@@ -23,8 +23,19 @@ _SLICE_CHILDREN: Final = 12
 _PAUSE_SECONDS: Final = 0.0002
 _GZIP_LEVEL: Final = 1
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
+_GZIP_BYTES: Final = 64 * 1024
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Plan(NamedTuple):
+    """How to answer a request: with the metrics, or with a refusal that is complete."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    content_type: str = "text/plain; charset=utf-8"
+    refusal: bytes | None = None
+    compress: bool = False
 
 
 class Exposition:
@@ -34,7 +45,7 @@ class Exposition:
     Args:
         worker: The value of the label `worker` on every series.
         token: Demanded as a bearer token if not None.
-        on_error: Told which exception a foreign collector raised; its registry is then left out.
+        on_error: Told which exception a foreign collector or a gauge's function raised; it is then left out.
     """
 
     def __init__(
@@ -53,34 +64,48 @@ class Exposition:
         self._on_error = on_error
         self._in_flight: dict[str, asyncio.Task[bytes]] = {}
 
-    def allows(self, authorization: str) -> bool:
-        """Tell whether a request with this header may see the metrics."""
-        if self._token is None:
-            return True
-        given = authorization.removeprefix("Bearer ").encode("utf-8", "replace")
-        return authorization.startswith("Bearer ") and hmac.compare_digest(given, self._token.encode())
+    def plan(self, method: str, headers: Mapping[str, str]) -> Plan:
+        """
+        Decide how to answer a request.
+
+        Args:
+            headers: By lower-case name.
+        """
+        if method not in {"GET", "HEAD"}:
+            return Plan(405, (("allow", "GET, HEAD"),), refusal=b"Only GET and HEAD are allowed here.\n")
+        if not self._allows(headers.get("authorization", "")):
+            return Plan(401, (("www-authenticate", "Bearer"),), refusal=b"A bearer token is needed.\n")
+        compress = accepts_gzip(headers.get("accept-encoding", ""))
+        extra = [("vary", "accept, accept-encoding"), ("cache-control", "no-store")]
+        if compress:
+            extra.append(("content-encoding", "gzip"))
+        return Plan(200, tuple(extra), negotiate(headers.get("accept", "")), compress=compress)
 
     async def serve(self, scope: MutableMapping[str, Any], send: Send) -> None:
         """Answer one ASGI request."""
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if scope["method"] not in {"GET", "HEAD"}:
-            await _respond(send, 405, b"Only GET and HEAD are allowed here.\n", [(b"allow", b"GET, HEAD")])
-            return
-        if not self.allows(headers.get(b"authorization", "")):
-            await _respond(send, 401, b"A bearer token is needed.\n", [(b"www-authenticate", b"Bearer")])
-            return
-        content_type = negotiate(headers.get(b"accept", ""))
-        body = await self._single_flight(content_type)
-        extra = [(b"vary", b"accept, accept-encoding"), (b"cache-control", b"no-store")]
-        if accepts_gzip(headers.get(b"accept-encoding", "")):
-            body = await _compress(body)
-            extra.append((b"content-encoding", b"gzip"))
-        await _respond(send, 200, body, extra, content_type, head=scope["method"] == "HEAD")
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        plan = self.plan(scope["method"], headers)
+        body = plan.refusal
+        if body is None:
+            body = await self._single_flight(plan.content_type)
+        if plan.compress:
+            pieces = []
+            for piece in gzip_pieces(body):
+                pieces.append(piece)
+                await asyncio.sleep(0)
+            body = b"".join(pieces)
+        await _respond(send, plan, body, head=scope["method"] == "HEAD")
 
     def render(self, content_type: str) -> bytes:
         """Return the whole answer in one go, for callers that have no event loop to keep free."""
         parts = [*self._own_slices(openmetrics=content_type == OPENMETRICS), self._render_foreign(content_type)]
         return b"".join(parts)
+
+    def _allows(self, authorization: str) -> bool:
+        if self._token is None:
+            return True
+        given = authorization.removeprefix("Bearer ").encode("utf-8", "replace")
+        return authorization.startswith("Bearer ") and hmac.compare_digest(given, self._token.encode())
 
     async def _single_flight(self, content_type: str) -> bytes:
         """Scrapes that arrive while one is rendered share its answer."""
@@ -113,7 +138,10 @@ class Exposition:
             documentation = metric.documentation.replace("\\", r"\\").replace("\n", r"\n")
             lines.append(f"# HELP {name} {documentation}\n# TYPE {name} {kind}\n")
             for child in children:
-                lines.append(child.lines(metric.name, self._worker, openmetrics=openmetrics))
+                try:
+                    lines.append(child.lines(metric.name, self._worker, openmetrics=openmetrics))
+                except Exception as error:  # noqa: BLE001 -- a gauge's function may raise anything; the others still count
+                    self._on_error(error)
                 count += 1
                 if count % _SLICE_CHILDREN == 0:
                     yield "".join(lines).encode()
@@ -166,7 +194,7 @@ def negotiate(accept: str) -> str:
     Follows RFC 9110 as far as scrapers use it: media types with `q`; versions of OpenMetrics other than 1.0.0 and
     0.0.1 are not offered.
     """
-    quality = {"application/openmetrics-text": -1.0, "text/plain": -1.0, "*/*": -1.0}
+    quality = {"application/openmetrics-text": -1.0, "text/plain": -1.0}
     for item in accept.split(","):
         media_type, *parameters = (part.strip().lower() for part in item.split(";"))
         values = dict(parameter.split("=", 1) for parameter in parameters if "=" in parameter)
@@ -197,30 +225,16 @@ def _quality(text: str) -> float:
         return 0.0
 
 
-async def _compress(body: bytes) -> bytes:
+def gzip_pieces(body: bytes) -> Iterator[bytes]:
+    """Yield the body compressed, a little at a time."""
     compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
-    parts = []
-    size = 64 * 1024
-    for start in range(0, len(body), size):
-        parts.append(compressor.compress(body[start : start + size]))
-        await asyncio.sleep(0)
-    parts.append(compressor.flush())
-    return b"".join(parts)
+    for start in range(0, len(body), _GZIP_BYTES):
+        yield compressor.compress(body[start : start + _GZIP_BYTES])
+    yield compressor.flush()
 
 
-async def _respond(
-    send: Send,
-    status: int,
-    body: bytes,
-    extra: Sequence[tuple[bytes, bytes]],
-    content_type: str = "text/plain; charset=utf-8",
-    *,
-    head: bool = False,
-) -> None:
-    headers = [
-        (b"content-type", content_type.encode()),
-        (b"content-length", str(len(body)).encode()),
-        *extra,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+async def _respond(send: Send, plan: Plan, body: bytes, *, head: bool) -> None:
+    headers = [("content-type", plan.content_type), ("content-length", str(len(body))), *plan.headers]
+    encoded = [(name.encode(), value.encode()) for name, value in headers]
+    await send({"type": "http.response.start", "status": plan.status, "headers": encoded})
     await send({"type": "http.response.body", "body": b"" if head else body})

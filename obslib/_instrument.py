@@ -57,6 +57,7 @@ def instrument_process(settings: Settings | None = None) -> Observability:
     for existing in LIVE:
         if existing._app is None:  # noqa: SLF001 -- our own class
             if existing.settings == settings:
+                existing.start()  # in a fork's child nothing of it runs yet
                 return existing
             raise AlreadyInstrumentedError(
                 "This process is instrumented with other settings. Call shutdown() on the object that the first "

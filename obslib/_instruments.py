@@ -39,6 +39,7 @@ class Instrument(Generic[AnyChild]):
         max_label_sets: int,
         on_overflow: Callable[[str], None],
         before_reading: Callable[[], None],
+        on_error: Callable[[BaseException], None],
     ) -> None:
         self.kind = kind
         self.name = name
@@ -48,6 +49,7 @@ class Instrument(Generic[AnyChild]):
         self._max_label_sets = max_label_sets
         self._on_overflow = on_overflow
         self._before_reading = before_reading
+        self._on_error = on_error
         self._lock = threading.Lock()
         self._children: dict[tuple[str, ...], AnyChild] = {}
         if not self.label_names:
@@ -83,7 +85,12 @@ class Instrument(Generic[AnyChild]):
         suffix_of_kind = self.name.removeprefix(self.family_name)
         for child in self.children():
             labels = dict(child.labels)
-            for suffix, extra, value, exemplar in child.samples():
+            try:
+                samples = list(child.samples())
+            except Exception as error:  # noqa: BLE001 -- a gauge's function may raise anything; the others still count
+                self._on_error(error)
+                continue
+            for suffix, extra, value, exemplar in samples:
                 metric.add_sample(
                     f"{self.family_name}{suffix_of_kind}{suffix}", {**labels, **extra}, value, exemplar=exemplar
                 )
@@ -145,12 +152,21 @@ class Instruments:
         registry: Refuses a second metric of the same name.
         max_label_sets: For each metric, unless it is given its own.
         before_reading: Called before a metric is read, so that what waits to be counted is.
+        on_error: Told which exception a gauge's function raised; the gauge is then left out.
     """
 
-    def __init__(self, registry: CollectorRegistry, max_label_sets: int, before_reading: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        max_label_sets: int,
+        *,
+        before_reading: Callable[[], None],
+        on_error: Callable[[BaseException], None],
+    ) -> None:
         self.registry = registry
         self._before_reading = before_reading
-        self._max_label_sets = max_label_sets
+        self._on_error = on_error
+        self.max_label_sets = max_label_sets
         self._all: list[Instrument[Any]] = []
         self.overflowed = self.counter(
             names.LABEL_SETS_OVERFLOWED,
@@ -225,9 +241,10 @@ class Instruments:
 
     def _budget(self, max_label_sets: int | None) -> dict[str, Any]:
         return {
-            "max_label_sets": max_label_sets or self._max_label_sets,
+            "max_label_sets": max_label_sets or self.max_label_sets,
             "on_overflow": self._count_overflow,
             "before_reading": self._before_reading,
+            "on_error": self._on_error,
         }
 
     def _count_overflow(self, metric_name: str) -> None:

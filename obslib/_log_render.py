@@ -3,7 +3,8 @@
 import time
 import traceback
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, cast
+from dataclasses import fields, is_dataclass
+from typing import Any, Final
 
 import orjson
 
@@ -44,22 +45,29 @@ class Redactor:
         for key, value in values.items():
             if self.is_secret(key):
                 values[key] = REDACTED
-            elif value.__class__ in _CONTAINERS:
-                values[key] = self._redact_nested(value, _Walk())
+            elif type(value) not in _PLAIN:
+                values[key] = self._redact_inside(value)
         return values
 
-    def _redact_nested(self, value: Any, walk: "_Walk") -> Any:
-        if value.__class__ not in _CONTAINERS:
+    def _redact_inside(self, value: object) -> object:
+        try:
+            return self._redact_nested(value, _Walk())
+        except Exception as error:  # noqa: BLE001 -- a user's class may raise anything when it is looked into
+            return f"<{type(value).__name__}: {type(error).__name__} while its secrets were looked for>"
+
+    def _redact_nested(self, value: object, walk: "_Walk") -> object:
+        opened = None if type(value) in _PLAIN else _open(value)
+        if opened is None:
             return value
         if not walk.enter():
             return _CUT
         try:
-            if isinstance(value, dict):
+            if isinstance(opened, Mapping):
                 return {
                     key: REDACTED if self.is_secret(key) else self._redact_nested(item, walk)
-                    for key, item in value.items()
+                    for key, item in opened.items()
                 }
-            return [self._redact_nested(item, walk) for item in cast(Iterable[Any], value)]
+            return [self._redact_nested(item, walk) for item in opened]
         finally:
             walk.leave()
 
@@ -86,7 +94,20 @@ class _Walk:
         self.depth -= 1
 
 
-_CONTAINERS: Final[frozenset[type]] = frozenset({dict, list, tuple})
+#: What most values are, with nothing inside.
+_PLAIN: Final[frozenset[type]] = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+def _open(value: Any) -> Mapping[Any, object] | Iterable[object] | None:
+    """Return a mapping for what has keys or fields, the items of a list or tuple, and None for anything else."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return dict(zip(value._fields, value, strict=False))
+    if isinstance(value, (Mapping, list, tuple)):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        # Like orjson, which shows no field that begins with an underscore.
+        return {field.name: getattr(value, field.name, None) for field in fields(value) if field.name[0] != "_"}
+    return None
 
 
 class Clock:

@@ -3,7 +3,7 @@
 import platform
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import prometheus_client
@@ -13,10 +13,11 @@ from obslib._children import RequestSeries
 from obslib._instruments import Instruments
 from obslib._record import RequestRecord, Scope
 from obslib._version import __version__
-from obslib.settings import Settings
 
 #: Duration children made at start, so that a first error is an increase Prometheus can see.
 MAX_ZERO_CHILDREN: Final = 500
+#: Of a metric's label sets they take one in so many: the requests that come need the others.
+_ZERO_CHILDREN_SHARE: Final = 4
 
 
 class MetricsRecorder:
@@ -51,6 +52,7 @@ class MetricsRecorder:
             (names.LABEL_METHOD, names.LABEL_ROUTE),
             buckets=names.BODY_SIZE_BUCKETS_BYTES,
         )
+        self._max_zero_children = min(MAX_ZERO_CHILDREN, instruments.max_label_sets // _ZERO_CHILDREN_SHARE)
         self._lock = threading.Lock()
         self._in_flight: set[RequestRecord] = set()
         self._series: dict[tuple[str, str, int, str, str], RequestSeries] = {}
@@ -87,10 +89,10 @@ class MetricsRecorder:
         self._in_flight.clear()
 
     def make_zero_children(self, routes: Iterable[tuple[str, str]]) -> None:
-        """Make a duration child with status 500 for each known method and route, at most `MAX_ZERO_CHILDREN`."""
+        """Make a duration child with status 500 for each known method and route, as far as the budget goes."""
         made = 0
         for method, route in routes:
-            if method in names.KNOWN_METHODS and method not in {"HEAD", "OPTIONS"} and made < MAX_ZERO_CHILDREN:
+            if method in names.KNOWN_METHODS and method not in {"HEAD", "OPTIONS"} and made < self._max_zero_children:
                 self._duration.labels(method, route, "500", "http", "500")
                 made += 1
 
@@ -126,7 +128,7 @@ class SelfTelemetry:
             self.internal_errors.labels(signal)
 
 
-def describe_process(instruments: Instruments, settings: Settings) -> None:
+def describe_process(instruments: Instruments, resource_attributes: Mapping[str, str]) -> None:
     """Make `obslib_build_info` and `target_info`, the latter with the resource's attributes as labels."""
     instruments.info(
         names.BUILD_INFO,
@@ -137,15 +139,10 @@ def describe_process(instruments: Instruments, settings: Settings) -> None:
             "prometheus_client": getattr(prometheus_client, "__version__", ""),
         },
     )
-    attributes = {
-        names.RESOURCE_SERVICE_NAME: settings.service_name,
-        names.RESOURCE_SERVICE_VERSION: settings.service_version,
-        **settings.resource_attributes,
-    }
     instruments.info(
         names.TARGET_INFO,
         "The resource whose telemetry this is.",
-        {_label_name(name): value for name, value in attributes.items() if value},
+        {_label_name(name): value for name, value in resource_attributes.items() if value},
     )
 
 

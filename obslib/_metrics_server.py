@@ -1,13 +1,15 @@
 """`/metrics` on a port of its own: for programs without ASGI, and for services that keep it off their own port."""
 
 import threading
-import zlib
+from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
-from obslib._exposition import Exposition, accepts_gzip, negotiate
+from obslib._exposition import Exposition, Plan, gzip_pieces
 
 _READ_TIMEOUT_SECONDS: Final = 5.0
+_POLL_INTERVAL_SECONDS: Final = 0.05
 
 
 class MetricsServer:
@@ -17,7 +19,7 @@ class MetricsServer:
         self._exposition = exposition
         self._address = (host, port)
         self._path = path or "/metrics"
-        self._server: ThreadingHTTPServer | None = None
+        self._serving: tuple[_Server, threading.Thread] | None = None
 
     def start(self) -> None:
         """
@@ -26,16 +28,21 @@ class MetricsServer:
         Raises:
             OSError: The port is taken or not allowed.
         """
-        if self._server is None:
-            self._server = _Server(self._address, _handler(self._exposition, self._path))
-            threading.Thread(target=self._server.serve_forever, name="obslib-metrics", daemon=True).start()
+        if self._serving is None:
+            server = _Server(self._address, _handler(self._exposition, self._path))
+            serve = partial(server.serve_forever, poll_interval=_POLL_INTERVAL_SECONDS)
+            thread = threading.Thread(target=serve, name="obslib-metrics", daemon=True)
+            self._serving = server, thread
+            thread.start()
 
     def stop(self) -> None:
-        """Stop listening."""
-        server, self._server = self._server, None
-        if server is not None:
+        """Stop listening, within the poll interval; in a fork's child, leave the port to the parent."""
+        if self._serving is None:
+            return
+        (server, thread), self._serving = self._serving, None
+        if thread.is_alive():  # or shutdown() would wait for ever: in a fork's child, and where no thread could start
             server.shutdown()
-            server.server_close()
+        server.server_close()
 
 
 class _Server(ThreadingHTTPServer):
@@ -51,30 +58,25 @@ def _handler(exposition: Exposition, path: str) -> type[BaseHTTPRequestHandler]:
         server_version = "obslib"
         sys_version = ""
 
-        def do_GET(self) -> None:
+        def __getattr__(self, name: str) -> Callable[[], None]:
+            """http.server looks for `do_<METHOD>`, and would refuse a method without one in its own words."""
+            if name.startswith("do_"):
+                return self._serve
+            raise AttributeError(name)
+
+        def _serve(self) -> None:
             if self.path.partition("?")[0] != path:
-                self._answer(404, f"The metrics are at {path}.\n".encode())
-            elif not exposition.allows(self.headers.get("authorization", "")):
-                self._answer(401, b"A bearer token is needed.\n", ("WWW-Authenticate", "Bearer"))
-            else:
-                content_type = negotiate(self.headers.get("accept", ""))
-                body = exposition.render(content_type)
-                if accepts_gzip(self.headers.get("accept-encoding", "")):
-                    compressor = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-                    body = compressor.compress(body) + compressor.flush()
-                    self._answer(200, body, ("Content-Encoding", "gzip"), content_type=content_type)
-                else:
-                    self._answer(200, body, content_type=content_type)
+                self._respond(Plan(404, ()), f"The metrics are at {path}.\n".encode())
+                return
+            plan = exposition.plan(self.command, {name.lower(): value for name, value in self.headers.items()})
+            body = exposition.render(plan.content_type) if plan.refusal is None else plan.refusal
+            self._respond(plan, b"".join(gzip_pieces(body)) if plan.compress else body)
 
-        do_HEAD = do_GET  # noqa: N815 -- http.server looks for this name
-
-        def _answer(
-            self, status: int, body: bytes, *extra: tuple[str, str], content_type: str = "text/plain; charset=utf-8"
-        ) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            for name, value in extra:
+        def _respond(self, plan: Plan, body: bytes) -> None:
+            self.send_response(plan.status)
+            self.send_header("content-type", plan.content_type)
+            self.send_header("content-length", str(len(body)))
+            for name, value in plan.headers:
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":

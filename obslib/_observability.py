@@ -6,23 +6,24 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
 from opentelemetry import propagate, trace
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from obslib import names
-from obslib._contrib import install_contrib
-from obslib._framework import MOUNT_PATCH, switch_native_telemetry_off, wrap_app
+from obslib._attach import attach
+from obslib._framework import switch_native_telemetry_off
 from obslib._instruments import Counter, Gauge, Histogram
-from obslib._logs import PIPELINES
 from obslib._metrics_server import MetricsServer
 from obslib._otlp import OtlpConfig, OtlpSpanProcessor
 from obslib._outbound import instrument_libraries
-from obslib._provider import ObslibTracerProvider, make_resource, obtain_provider
+from obslib._provider import ObslibTracerProvider, make_resource, obtain_provider, remove_processor
 from obslib._sink import LineSink
 from obslib._stdlib_bridge import StdlibBridge
 from obslib._telemetry import Telemetry
@@ -52,7 +53,8 @@ class Observability:
         )
         self._telemetry = Telemetry(settings, write=self._sink.write, on_waiting=self._sink.expect)
         self._bridge = StdlibBridge(settings.log_level_number) if settings.logs_enabled else None
-        self._processor = _make_processor(settings, self._telemetry)
+        self._resource = make_resource(settings)
+        self._processor = _make_processor(settings, self._resource, self._telemetry)
         self._metrics_server = (
             MetricsServer(
                 self._telemetry.exposition, settings.metrics_host, settings.metrics_port, settings.metrics_path
@@ -68,7 +70,7 @@ class Observability:
         try:
             self._set_up()
         except BaseException:
-            self._undo_all()
+            self._undo_all(_Deadline(0))
             raise
         LIVE.add(self)
 
@@ -169,7 +171,7 @@ class Observability:
             self._is_shut_down = True
             deadline = _Deadline(self.settings.shutdown_timeout_seconds if timeout_seconds is None else timeout_seconds)
             complete = self._stop(deadline)
-            self._undo_all()
+            self._undo_all(deadline)
             LIVE.discard(self)
             return complete
 
@@ -226,6 +228,8 @@ class Observability:
         self.running = False
         self._telemetry.reset_after_fork()
         self._sink.reset_after_fork()
+        if self._metrics_server is not None:
+            self._metrics_server.stop()
 
     # --- set-up ------------------------------------------------------------------------------------------------------
 
@@ -235,12 +239,12 @@ class Observability:
         if app is not None:
             self._undos.append(switch_native_telemetry_off(app))
         provider = self._set_up_traces() if settings.traces_enabled else None
-        if self._bridge is not None:
-            PIPELINES.push(self._telemetry.log_pipeline)
-            self._undos.append(lambda: PIPELINES.remove(self._telemetry.log_pipeline))
-            self._set_up_loggers(self._bridge)
+        self._undos.append(attach(self._telemetry, app, provider, self))
         if app is not None:
-            self._wrap(app, provider)
+            setattr(app, APP_ATTRIBUTE, self)
+            self._undos.append(lambda: delattr(app, APP_ATTRIBUTE))
+        if self._bridge is not None:
+            self._set_up_loggers(self._bridge)
         atexit.register(self._at_exit)
         self._undos.append(lambda: atexit.unregister(self._at_exit))
         self._warn_about_settings()
@@ -251,10 +255,12 @@ class Observability:
         before = propagate.get_global_textmap()
         propagate.set_global_textmap(propagator)
         self._undos.append(lambda: propagate.set_global_textmap(before))
-        provider, should_be_global = obtain_provider(settings, self._processor)
+        provider, should_be_global = obtain_provider(settings, self._resource, self._processor)
         if should_be_global:
             trace.set_tracer_provider(provider)
         self.tracer_provider = provider
+        if isinstance(provider, TracerProvider) and self._processor is not None:
+            self._undos.append(partial(remove_processor, provider, self._processor))
         if isinstance(provider, ObslibTracerProvider):
             gate = provider.gate
             self._undos.append(lambda: setattr(gate, "is_open", False))
@@ -267,16 +273,6 @@ class Observability:
         self._undos.append(configure_structlog(self.settings.log_level_number))
         bridge.install()
         self._undos.append(bridge.uninstall)
-
-    def _wrap(self, app: Starlette, provider: trace.TracerProvider | None) -> None:
-        MOUNT_PATCH.acquire()
-        self._undos.append(MOUNT_PATCH.release)
-        self._undos.append(wrap_app(app, lambda inner: self._telemetry.make_layer(inner, provider, self)))
-        contrib = self._telemetry.contrib_recorder
-        if contrib is not None and provider is not None:
-            self._undos.append(install_contrib(app, provider, contrib, self.settings))
-        setattr(app, APP_ATTRIBUTE, self)
-        self._undos.append(lambda: delattr(app, APP_ATTRIBUTE))
 
     def _warn_about_settings(self) -> None:
         errors = self._telemetry.errors
@@ -303,11 +299,11 @@ class Observability:
     def _at_exit(self) -> None:
         self._stop(_Deadline(self.settings.shutdown_timeout_seconds))
 
-    def _undo_all(self) -> None:
+    def _undo_all(self, deadline: "_Deadline") -> None:
         while self._undos:
             self._undos.pop()()
         if isinstance(self.tracer_provider, TracerProvider) and self._processor is not None:
-            self._processor.shutdown()
+            self._processor.shutdown(deadline.left_seconds())
 
 
 class _Deadline:
@@ -320,7 +316,7 @@ class _Deadline:
         return max(0.0, self._end_seconds - time.monotonic())
 
 
-def _make_processor(settings: Settings, telemetry: Telemetry) -> OtlpSpanProcessor | None:
+def _make_processor(settings: Settings, resource: Resource, telemetry: Telemetry) -> OtlpSpanProcessor | None:
     if not settings.traces_enabled or settings.traces_exporter == "none":
         return None
     config = OtlpConfig(
@@ -343,7 +339,7 @@ def _make_processor(settings: Settings, telemetry: Telemetry) -> OtlpSpanProcess
         telemetry.errors.report("export", "obslib_spans_not_exported", values)
 
     return OtlpSpanProcessor(
-        make_resource(settings),
+        resource,
         config,
         on_dropped=lambda reason, spans: own.spans_dropped.labels(reason).inc(spans),
         on_exported=lambda spans: own.spans_exported.labels().inc(spans),

@@ -150,10 +150,10 @@ class OtlpSpanProcessor(SpanProcessor):
             self._on_dropped(names.DROPPED_SHUTDOWN, left)
         return not left
 
-    def shutdown(self) -> None:
-        """Close for good, within 3 s: spans that end afterwards are ignored."""
+    def shutdown(self, timeout_seconds: float = _SHUTDOWN_TIMEOUT_SECONDS) -> None:
+        """Close for good: spans that end afterwards are ignored."""
         self._is_shut_down = True
-        self.close(_SHUTDOWN_TIMEOUT_SECONDS)
+        self.close(timeout_seconds)
 
     def _start_sender(self, queue: SpanQueue) -> "_Sender | None":
         sender = _Sender(self._resource, self._config, queue, self._on_dropped, self._on_exported, self._on_error)

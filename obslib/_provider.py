@@ -6,7 +6,7 @@ from typing import Final
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, SynchronousMultiSpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.sampling import (
     SamplingResult,
     TraceIdRatioBased,
 )
+from opentelemetry.sdk.version import __version__ as sdk_version
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import AttributeValue
 
@@ -64,15 +65,23 @@ class ObslibTracerProvider(TracerProvider):
         self.gate: Final = gate
 
 
-def make_resource(settings: Settings) -> Resource:
-    """Return the resource that describes the process."""
-    attributes: dict[str, AttributeValue] = dict(settings.resource_attributes)
-    attributes[names.RESOURCE_SERVICE_NAME] = settings.service_name
+def resource_attributes(settings: Settings) -> dict[str, str]:
+    """Return what describes the process; the fields of `Settings` win over `Settings.resource_attributes`."""
+    attributes = {**settings.resource_attributes, names.RESOURCE_SERVICE_NAME: settings.service_name}
     if settings.service_version:
         attributes[names.RESOURCE_SERVICE_VERSION] = settings.service_version
+    return attributes
+
+
+def make_resource(settings: Settings) -> Resource:
+    """Return the resource that describes the process."""
     # Not Resource.create: it would read the environment a second time and start resource detectors.
-    sdk = {key: value for key, value in Resource.create({}).attributes.items() if key.startswith("telemetry.sdk.")}
-    return Resource({**sdk, **attributes})
+    sdk = {
+        names.RESOURCE_SDK_LANGUAGE: "python",
+        names.RESOURCE_SDK_NAME: "opentelemetry",
+        names.RESOURCE_SDK_VERSION: sdk_version,
+    }
+    return Resource({**sdk, **resource_attributes(settings)})
 
 
 def make_sampler(settings: Settings) -> Sampler:
@@ -85,14 +94,15 @@ def make_sampler(settings: Settings) -> Sampler:
     return ParentBased(root) if settings.traces_sampler.startswith("parentbased_") else root
 
 
-def obtain_provider(settings: Settings, processor: SpanProcessor | None) -> tuple[trace.TracerProvider, bool]:
+def obtain_provider(
+    settings: Settings, resource: Resource, processor: SpanProcessor | None
+) -> tuple[trace.TracerProvider, bool]:
     """
     Return the provider to use, and whether it should become the global one.
 
     A global provider that somebody else made is used and never replaced. One of ours that was closed is opened again if
     it describes the same resource.
     """
-    resource = make_resource(settings)
     existing = trace.get_tracer_provider()
     if settings.global_tracer_provider and isinstance(existing, TracerProvider):
         revivable = isinstance(existing, ObslibTracerProvider)
@@ -107,6 +117,15 @@ def obtain_provider(settings: Settings, processor: SpanProcessor | None) -> tupl
     if settings.global_tracer_provider and not nobody:
         return existing, False
     return _own_provider(settings, resource, processor), settings.global_tracer_provider and nobody
+
+
+def remove_processor(provider: TracerProvider, processor: SpanProcessor) -> None:
+    """Undo `add_span_processor`, for which the SDK has no call; where it looks different the processor stays."""
+    multi = provider._active_span_processor  # noqa: SLF001 -- as said above, here and below
+    if not isinstance(multi, SynchronousMultiSpanProcessor):
+        return
+    with multi._lock:  # noqa: SLF001
+        multi._span_processors = tuple(other for other in multi._span_processors if other is not processor)  # noqa: SLF001
 
 
 def _own_provider(settings: Settings, resource: Resource, processor: SpanProcessor | None) -> ObslibTracerProvider:

@@ -9,7 +9,7 @@ from opentelemetry.trace import Span
 
 from obslib import names
 
-#: The most values `bind` keeps for one request; further keys are left out and counted as internal errors.
+#: The most values `bind` keeps for one request; further keys are left out.
 MAX_BOUND_VALUES: Final = 32
 Scope = MutableMapping[str, Any]
 _NO_IDS: Final = ("", "")

@@ -81,7 +81,9 @@ class ServerSpanEncoder:
         return encode_span_field(message)
 
     def _new_start(self, key: object, record: RequestRecord) -> bytes:
-        return _keep(self._starts, key, _attributes(common_start_attributes(record)))
+        encoded = _attributes(common_start_attributes(record))
+        is_short = len(record.headers.get(b"host", b"")) <= _MAX_CHARACTERS
+        return _keep(self._starts, key, encoded) if is_short else encoded
 
     def _new_path(self, path: str) -> bytes:
         encoded = encode_attribute(names.ATTR_URL_PATH, path)

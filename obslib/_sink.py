@@ -79,6 +79,9 @@ class LineSink:
             if self._pending_bytes + size > limit and not self._wait_for_room(size, limit):
                 self._on_dropped(names.DROPPED_BUFFER_FULL, _count([lines]))
                 return
+            if self._thread is None:
+                self._write_directly(lines)  # type: ignore[unreachable]  # by another thread, which closed it meanwhile
+                return
             self._pending_bytes += size
             pending = self._pending
             first = not pending

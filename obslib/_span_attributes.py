@@ -17,7 +17,9 @@ from obslib import names
 from obslib._record import RequestRecord
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:@/?#\s]+)(?::(\d{1,5}))?")
+#: So many of a caller's inventions are kept, and none that is longer than this.
 _MAX_HOSTS: Final = 256
+_MAX_HOST_BYTES: Final = 256
 _REDACTED: Final = "REDACTED"
 _ERROR: Final = Status(StatusCode.ERROR)
 
@@ -51,7 +53,8 @@ def common_start_attributes(record: RequestRecord) -> dict[str, AttributeValue]:
     }
     host = record.headers.get(b"host")
     if host:
-        attributes.update(_parse_host(host))
+        parse = _parse_host if len(host) <= _MAX_HOST_BYTES else _parse_host.__wrapped__
+        attributes.update(parse(host))
     return attributes
 
 

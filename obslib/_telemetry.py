@@ -19,6 +19,7 @@ from obslib._log_render import Redactor
 from obslib._logs import LogPipeline
 from obslib._metrics import MetricsRecorder, SelfTelemetry, describe_process
 from obslib._middleware import Lifetime, ObservedLayer
+from obslib._provider import resource_attributes
 from obslib._record import Recorder, SpanRecorder
 from obslib._span_factory import make_factory
 from obslib._traces import TracesRecorder, make_propagator
@@ -57,9 +58,14 @@ class Telemetry:
         self._new_request_id = new_request_id
         self.registry = CollectorRegistry()
         self.metrics_recorder: MetricsRecorder | None = None
-        self.instruments = Instruments(self.registry, settings.max_label_sets, before_reading=self._before_reading)
+        self.instruments = Instruments(
+            self.registry,
+            settings.max_label_sets,
+            before_reading=self._before_reading,
+            on_error=self._on_metrics_error,
+        )
         self.self_telemetry = SelfTelemetry(self.instruments)
-        describe_process(self.instruments, settings)
+        describe_process(self.instruments, resource_attributes(settings))
         self.log_pipeline = LogPipeline(settings, write, now_unix_ns)
         self.errors = ErrorReporter(lambda signal: self.self_telemetry.internal_errors.labels(signal).inc(), self._log)
         self.backlog = Backlog(self.errors.internal, on_waiting)
@@ -68,7 +74,7 @@ class Telemetry:
             settings.extra_registries,
             worker=WORKER,
             token=settings.metrics_token,
-            on_error=lambda error: self.errors.internal("metrics", error),
+            on_error=self._on_metrics_error,
         )
         self.metrics_recorder = MetricsRecorder(self.instruments) if settings.metrics_enabled else None
         self.contrib_recorder: ContribRecorder | None = None
@@ -83,6 +89,9 @@ class Telemetry:
         self.backlog.work_off()
         if self.metrics_recorder is not None:
             self.metrics_recorder.count_in_flight()
+
+    def _on_metrics_error(self, error: BaseException) -> None:
+        self.errors.internal("metrics", error)
 
     def _log(self, level: str, event: str, values: dict[str, Any]) -> None:
         if self.settings.logs_enabled:
@@ -118,7 +127,7 @@ class Telemetry:
         try:
             self.metrics_recorder.make_zero_children(known_routes(app))
         except Exception as error:  # noqa: BLE001 -- the guard: a framework's new version must not fail the start
-            self.errors.internal("metrics", error)
+            self._on_metrics_error(error)
 
     def _traces(self, provider: trace.TracerProvider) -> SpanRecorder:
         if self.settings.engine == "contrib":

@@ -107,6 +107,9 @@ RESOURCE_SERVICE_VERSION: Final = "service.version"
 RESOURCE_SERVICE_NAMESPACE: Final = "service.namespace"
 RESOURCE_SERVICE_INSTANCE_ID: Final = "service.instance.id"
 RESOURCE_DEPLOYMENT_ENVIRONMENT: Final = "deployment.environment.name"
+RESOURCE_SDK_LANGUAGE: Final = "telemetry.sdk.language"
+RESOURCE_SDK_NAME: Final = "telemetry.sdk.name"
+RESOURCE_SDK_VERSION: Final = "telemetry.sdk.version"
 
 #: Reasons on `SPANS_DROPPED`.
 DROPPED_QUEUE_FULL: Final = "queue_full"

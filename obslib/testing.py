@@ -20,9 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
 from obslib import _exposition
-from obslib._contrib import install_contrib
-from obslib._framework import MOUNT_PATCH, check_app, switch_native_telemetry_off, wrap_app
-from obslib._logs import PIPELINES
+from obslib._attach import attach
+from obslib._framework import check_app, switch_native_telemetry_off
 from obslib._provider import Gate, ObslibTracerProvider, make_resource, make_sampler
 from obslib._telemetry import Telemetry
 from obslib.settings import Settings
@@ -176,15 +175,8 @@ def capture(
     captured = Captured(telemetry, exporter, lines, clock, provider)
     with ExitStack() as undos:
         undos.callback(switch_native_telemetry_off(app))
-        MOUNT_PATCH.acquire()
-        undos.callback(MOUNT_PATCH.release)
-        traced = provider if settings.traces_enabled else None
-        undos.callback(wrap_app(app, lambda inner: telemetry.make_layer(inner, traced, _NoLifetime())))
-        if telemetry.contrib_recorder is not None:
-            undos.callback(install_contrib(app, provider, telemetry.contrib_recorder, settings))
+        undos.callback(attach(telemetry, app, provider if settings.traces_enabled else None, _NoLifetime()))
         telemetry.make_zero_children(app)
-        PIPELINES.push(telemetry.log_pipeline)
-        undos.callback(PIPELINES.remove, telemetry.log_pipeline)
         yield captured
 
 

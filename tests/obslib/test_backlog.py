@@ -115,7 +115,8 @@ def test_what_was_recorded_refers_to_nothing_of_the_request(backlog: Backlog) ->
     record.exception = error = ValueError("x")
     backlog.add(record)
     assert seen == [error]
-    assert (record.exception, record.span) == (None, None)
+    left: tuple[object, object] = (record.exception, record.span)
+    assert left == (None, None)
 
 
 def test_a_recorder_that_fails_silences_nobody(backlog: Backlog, errors: Errors) -> None:

@@ -2,10 +2,12 @@
 
 import pytest
 from fastapi import FastAPI
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, SpanProcessor, TracerProvider
+from opentelemetry.sdk.version import __version__ as sdk_version
 from starlette.applications import Starlette
 
 import obslib
+from obslib._provider import make_resource, remove_processor
 from obslib.exceptions import ConfigurationError
 from obslib.settings import Settings
 from obslib.testing import capture
@@ -334,3 +336,84 @@ obslib.instrument(FastAPI()).shutdown()
 say(same=warnings.showwarning is before)
 """)
     assert said == {"same": True}
+
+
+def test_resource() -> None:
+    """Spans and `target_info` describe the process alike: the fields of `Settings` win, and nothing reads the environment."""
+    settings = Settings(
+        service_name="shop",
+        service_version="2",
+        resource_attributes={"service.name": "other", "service.version": "1", "deployment.environment.name": "test"},
+        extra_registries=(),
+    )
+    with pytest.MonkeyPatch.context() as environment, capture(FastAPI(), settings) as telemetry:
+        environment.setenv("OTEL_RESOURCE_ATTRIBUTES", "telemetry.sdk.name=forged")
+        resource = dict(make_resource(settings).attributes)
+        [labels] = telemetry.samples("target_info")
+    described = {"service.name": "shop", "service.version": "2", "deployment.environment.name": "test"}
+    sdk = {
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.name": "opentelemetry",
+        "telemetry.sdk.version": sdk_version,
+    }
+    assert resource == {**described, **sdk}
+    assert dict(labels) == {**{name.replace(".", "_"): value for name, value in described.items()}, "worker": "0"}
+
+
+def test_shutdown_has_one_deadline() -> None:
+    """No step of a shutdown may wait for longer than the whole of it may take, whatever ended before the start."""
+    said = run(
+        """
+from obslib._otlp import OtlpSpanProcessor
+close, waits = OtlpSpanProcessor.close, []
+def spy(self, timeout_seconds):
+    waits.append(timeout_seconds)
+    return close(self, timeout_seconds)
+OtlpSpanProcessor.close = spy
+observability = obslib.instrument(FastAPI())
+trace.get_tracer("user").start_span("early").end()
+observability.shutdown(0.1)
+say(closed=bool(waits), within=max(waits) <= 0.1)
+""",
+        OTEL_TRACES_EXPORTER="otlp",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
+    )
+    assert said == {"closed": True, "within": True}
+
+
+def test_second_instrumentation_is_as_fast_as_the_first() -> None:
+    """A provider that is opened again has one processor of ours, so that ordinary spans are still made without the SDK."""
+    said = run(
+        """
+import asyncio, httpx
+obslib.instrument(FastAPI()).shutdown()
+app, kinds = FastAPI(), []
+@app.get("/")
+async def root():
+    kinds.append(type(trace.get_current_span()).__name__)
+observability = obslib.instrument(app, Settings.from_env(access_log=False, shutdown_timeout_seconds=0.1))
+async def main():
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t") as client:
+        await client.get("/")
+asyncio.run(main())
+processors = len(observability.tracer_provider._active_span_processor._span_processors)
+observability.shutdown()
+say(
+    same=observability.tracer_provider is trace.get_tracer_provider(), processors=processors, kinds=kinds,
+    left=len(observability.tracer_provider._active_span_processor._span_processors),
+)
+""",
+        OTEL_TRACES_EXPORTER="otlp",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
+    )
+    assert said == {"same": True, "processors": 1, "kinds": ["ServerSpan"], "left": 0}
+
+
+def test_processor_of_a_provider_that_looks_different() -> None:
+    """Where the user's provider keeps its processors in another way, ours stays."""
+    processors = ConcurrentMultiSpanProcessor(1)
+    provider, ours = TracerProvider(active_span_processor=processors, shutdown_on_exit=False), SpanProcessor()
+    provider.add_span_processor(ours)
+    remove_processor(provider, ours)
+    assert processors._span_processors == (ours,)
+    provider.shutdown()

@@ -3,25 +3,29 @@
 import threading
 
 import pytest
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from obslib import names
-from obslib._children import escape, format_value
+from obslib._children import Child, escape, format_value
 from obslib._exposition import OPENMETRICS, TEXT, Exposition
 from obslib._instruments import Instruments
 from obslib.exceptions import ConfigurationError
+from obslib.settings import Settings
+from obslib.testing import capture
+
+
+def fail(error: BaseException) -> None:
+    raise error
 
 
 @pytest.fixture
 def instruments() -> Instruments:
-    return Instruments(CollectorRegistry(), max_label_sets=100, before_reading=lambda: None)
+    return Instruments(CollectorRegistry(), max_label_sets=100, before_reading=lambda: None, on_error=fail)
 
 
 def render(instruments: Instruments, content_type: str = TEXT) -> str:
-    def fail(error: BaseException) -> None:
-        raise error
-
     return Exposition(instruments, (), worker="0", token=None, on_error=fail).render(content_type).decode()
 
 
@@ -172,3 +176,35 @@ def test_change_while_it_is_rendered(instruments: Instruments, content_type: str
     depth = instruments.gauge("depth", "Depth.", function=read)
     for expected in ("1.0", "2.0"):
         assert f'\ndepth{{worker="0"}} {expected}\n' in render(instruments, content_type)
+
+
+def test_gauge_whose_function_raises() -> None:
+    """A gauge whose function raises is left out and counted, of the scrape and of the registry; all else is served."""
+    with capture(FastAPI(), Settings(service_name="shop", extra_registries=())) as telemetry:
+        made = telemetry._telemetry.instruments
+        made.gauge("depth", "Depth.", function=lambda: 1 / 0)
+        made.counter("orders_total", "Orders.").inc()
+        errors = {names.LABEL_SIGNAL: "metrics"}
+        assert 'orders_total{worker="0"} 1.0\n' in telemetry.metrics_text()
+        assert telemetry.sample(names.INTERNAL_ERRORS, errors) == 1
+        assert telemetry.sample("depth") is None
+        assert telemetry.sample("orders_total") == 1
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_two_renderings_at_once(openmetrics: bool) -> None:
+    """Each of two renderers gets the lines, and the slower one does not put old text back."""
+
+    class Overtaken(Child):
+        texts = iter(("old", "fresh"))
+        second = ""
+
+        def _render(self, *, openmetrics: bool) -> str:
+            text = next(self.texts)
+            if text == "old":  # as another thread would, in between
+                self.second = self.lines("x", "0", openmetrics=openmetrics)
+            return text
+
+    child = Overtaken(())
+    first = child.lines("x", "0", openmetrics=openmetrics)
+    assert (first, child.second, child.lines("x", "0", openmetrics=openmetrics)) == ("old", "fresh", "fresh")

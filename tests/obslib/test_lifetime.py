@@ -246,3 +246,35 @@ def test_second_lifespan() -> None:
     )
     once = [["lifespan.startup.complete", True], ["lifespan.shutdown.complete", False]]
     assert lifespans["states"] == [once, once]
+
+
+def test_fork_of_an_instrumented_process() -> None:
+    """In a fork's child `instrument_process` starts telemetry again, the parent's port is closed, and shutdown ends."""
+    from tests.obslib.processes import free_port
+
+    port = free_port()
+    lines = run_python(
+        f"""
+        import json, os, signal, socket, warnings
+        warnings.simplefilter("ignore")
+        import obslib
+        def sockets():
+            links = (f"/proc/self/fd/{{number}}" for number in os.listdir("/proc/self/fd"))
+            return sum(os.readlink(link).startswith("socket:") for link in links if os.path.islink(link))
+        settings = obslib.Settings.from_env(metrics_port={port})
+        parent = obslib.instrument_process(settings)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            inherited = sockets()
+            same = obslib.instrument_process(settings) is parent
+            running = parent.running
+            parent.shutdown()
+            os.write(1, json.dumps({{"inherited": inherited, "same": same, "running": running}}).encode() + b"\\n")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        socket.create_connection(("127.0.0.1", {port})).close()
+        parent.shutdown()
+        """,
+    )
+    assert {"inherited": 0, "same": True, "running": True} in lines

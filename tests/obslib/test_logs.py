@@ -4,9 +4,11 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import structlog
@@ -232,6 +234,71 @@ def test_redaction(telemetry: Captured) -> None:
     assert given["Authorization"] == "Bearer x"
 
 
+class Pair(NamedTuple):
+    user: str
+    password: str
+
+
+@dataclass
+class Login:
+    user: str
+    password: str
+    _note: str = "never shown"
+
+
+@dataclass(slots=True)
+class Slotted:
+    user: str
+    password: str = field(init=False)
+
+
+class Row(list[object]): ...
+
+
+class Headers(Mapping[str, str]):
+    def __getitem__(self, key: str) -> str:
+        return {"user": "ada", "password": "p4ss"}[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("user", "password"))
+
+    def __len__(self) -> int:
+        return 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        OrderedDict(user="ada", password="p4ss"),
+        defaultdict(str, user="ada", password="p4ss"),
+        Pair("ada", "p4ss"),
+        Login("ada", "p4ss"),
+        Headers(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_redaction_in_containers_of_other_classes(telemetry: Captured, value: object) -> None:
+    """Whatever has keys or fields, and comes out as an object, comes out without its secrets."""
+    log.info("login", given=value, deep=Row([{"item": (value,)}]))
+    [line] = telemetry.lines
+    shown = {"user": "ada", "password": "[REDACTED]"}
+    assert (line["given"], line["deep"]) == (shown, [{"item": [shown]}])
+
+
+def test_redaction_of_what_cannot_be_looked_into(telemetry: Captured) -> None:
+    """A value that raises while secrets are looked for is named instead, and a field without a value is None."""
+
+    class Broken(Headers):
+        def __iter__(self) -> Iterator[str]:
+            raise RuntimeError("gone")
+
+    slotted = Slotted("ada")
+    log.info("login", given=Broken(), partly=slotted)
+    [line] = telemetry.lines
+    assert line["given"] == "<Broken: RuntimeError while its secrets were looked for>"
+    assert line["partly"] == {"user": "ada", "password": "[REDACTED]"}
+
+
 def test_reserved_keys_cannot_be_forged(telemetry: Captured) -> None:
     """A caller cannot overwrite what every line says about itself."""
     log.info("x", service="forged", timestamp="1970", trace_id="t")
@@ -398,3 +465,11 @@ def test_forgetting(telemetry: Captured) -> None:
     log.info("x")
     telemetry.clear()
     assert (telemetry.lines, telemetry.spans) == ([], [])
+
+
+def test_capture_with_logs_off(capsys: pytest.CaptureFixture[str]) -> None:
+    """With logs off `capture`, like `instrument`, leaves lines to whoever takes them without it."""
+    with capture(FastAPI(), Settings(service_name="shop", extra_registries=(), logs_enabled=False)) as captured:
+        log.info("elsewhere")
+    assert captured.lines == []
+    assert "elsewhere" in capsys.readouterr().out

@@ -27,7 +27,7 @@ from obslib._provider import Gate, ObslibTracerProvider, make_resource, make_sam
 from obslib._record import RequestRecord
 from obslib._server_span import ServerSpan
 from obslib._server_span_encode import ServerSpanEncoder
-from obslib._span_attributes import describe_outcome, final_name, initial_name, start_attributes
+from obslib._span_attributes import _parse_host, describe_outcome, final_name, initial_name, start_attributes
 from obslib._span_factory import make_decision, make_factory
 from obslib._telemetry import Telemetry
 from obslib.settings import Settings
@@ -437,3 +437,15 @@ async def test_requests_leave_no_cyclic_garbage() -> None:
         finally:
             gc.enable()
         assert len(running.spans()) == 101
+
+
+def test_long_hosts_are_not_kept() -> None:
+    """A caller who invents long Host headers fills no memory with them; his spans say what they say."""
+    _parse_host.cache_clear()
+    encoder = ServerSpanEncoder(REQUEST_ID)
+    context = SpanContext(1, 2, is_remote=False)
+    for size, kept in ((257, 0), (256, 1)):
+        record = RequestRecord("GET", "/", "http", "1.1", 0, 1)
+        record.headers = {b"host": b"h" * size}
+        assert ("h" * size).encode() in encoder.encode(record, context, None, 5)
+        assert (len(encoder._starts), _parse_host.cache_info().currsize) == (kept, kept)

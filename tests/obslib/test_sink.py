@@ -82,6 +82,29 @@ def test_direct_before_start_and_after_close(stdout: Pipe) -> None:
     assert not drops
 
 
+def test_line_that_races_with_the_close(stdout: Pipe) -> None:
+    """A line that comes between a close's decision and its end is written by its caller."""
+    drops = Drops()
+    sink = stdout.sink(drops, interval=60)
+    sink.start()
+    lock = sink._lock
+
+    class Overtaken:
+        def __enter__(self) -> bool:
+            sink._lock = lock
+            sink.close(10)  # as another thread would, just before the writer of a line gets the lock
+            return lock.acquire()
+
+        def __exit__(self, *_error: object) -> None:
+            lock.release()
+
+    sink._lock = Overtaken()  # type: ignore[assignment]  # as much of a lock as is needed
+    sink.write(b"line\n")
+    os.set_blocking(stdout.read_end, False)
+    assert os.read(stdout.read_end, 100) == b"line\n"
+    assert not drops
+
+
 def test_order_is_kept(stdout: Pipe) -> None:
     """Lines come out in the order in which they went in, errors and others alike."""
     sink = stdout.sink(Drops())

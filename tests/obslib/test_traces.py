@@ -271,6 +271,18 @@ async def test_query_redaction(query: bytes, shown: str) -> None:
     assert span.attributes[names.ATTR_URL_QUERY] == shown
 
 
+@pytest.mark.parametrize("engine", ["obslib", "contrib"])
+async def test_query_redaction_of_both_engines(engine: str) -> None:
+    """No attribute has a secret of the query string, whoever makes the span."""
+    app = an_app()
+    with capture(app, settings(engine=engine)) as telemetry:
+        await call(app, http_scope("/", query_string=b"token=s3cret&a=1"))
+        [span] = telemetry.spans
+    assert span.attributes is not None
+    assert span.attributes[names.ATTR_URL_QUERY] == "token=REDACTED&a=1"
+    assert "s3cret" not in str(span.to_json())
+
+
 @pytest.mark.parametrize(
     ("host", "address", "port"),
     [
