@@ -17,6 +17,7 @@ import fastapi
 before = set(sys.modules)
 between = time.perf_counter()
 import {module}
+{then}
 ended = time.perf_counter()
 unwanted_prefixes = ("opentelemetry.exporter", "opentelemetry.instrumentation")
 unwanted = [name for name in set(sys.modules) - before if name.startswith(unwanted_prefixes)]
@@ -33,12 +34,13 @@ class ImportedTooMuchError(Exception):
 def run(*, rounds: int, told: Callable[[str], None]) -> dict[str, list[float]]:
     """Import in so many fresh interpreters each; return the added time over `import fastapi`."""
     told(f"imports: {rounds} fresh interpreters each")
-    ratios: dict[str, list[float]] = {"obslib": [], "contrib": []}
+    ratios: dict[str, list[float]] = {"obslib": [], "instrumented": [], "contrib": []}
     for _ in range(rounds):
         answer = _import("obslib")
         if answer["unwanted"]:
             raise ImportedTooMuchError(f"import obslib imported {', '.join(answer['unwanted'])}.")
         ratios["obslib"].append(answer["ratio"])
+        ratios["instrumented"].append(_import("obslib", "obslib.instrument(fastapi.FastAPI())")["ratio"])
         ratios["contrib"].append(_import(_CONTRIB)["ratio"])
     return ratios
 
@@ -50,15 +52,18 @@ def row(ratios: dict[str, list[float]]) -> Row:
         unit="ratio",
         bar=0.15,
         ours=estimate(ratios["obslib"]),
-        peers={"contrib and its exporter": estimate(ratios["contrib"])},
+        peers={
+            "with instrument(app)": estimate(ratios["instrumented"]),
+            "contrib and its exporter": estimate(ratios["contrib"]),
+        },
     )
 
 
-def _import(module: str) -> dict[str, Any]:
+def _import(module: str, then: str = "") -> dict[str, Any]:
     done = subprocess.run(
-        pinned_to(SERVER_CPU, [sys.executable, "-c", _PROGRAM.format(module=module)]),
+        pinned_to(SERVER_CPU, [sys.executable, "-c", _PROGRAM.format(module=module, then=then)]),
         cwd=ROOT,
-        env=plain_environment(),
+        env={**plain_environment(), "OTEL_SERVICE_NAME": "imports"},
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_SECONDS,

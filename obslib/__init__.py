@@ -4,13 +4,17 @@
 >>> observability = obslib.instrument(app)  # doctest: +SKIP
 """
 
+import typing as _typing
+
 from obslib import exceptions, names
 from obslib._get_logger import get_logger
-from obslib._instrument import instrument, instrument_process
-from obslib._observability import Observability
 from obslib._record import bind, request_id
 from obslib._version import __version__
 from obslib.settings import Settings
+
+if _typing.TYPE_CHECKING:
+    from obslib._instrument import instrument, instrument_process
+    from obslib._observability import Observability
 
 __all__ = [
     "Observability",
@@ -24,3 +28,21 @@ __all__ = [
     "names",
     "request_id",
 ]
+
+
+if not _typing.TYPE_CHECKING:  # or type checkers would take any name for one of obslib's
+
+    def __getattr__(name: str) -> object:
+        """Import what sets telemetry up where somebody does: modules that only log or bind need not wait for it."""
+        if name in {"instrument", "instrument_process"}:
+            from obslib import _instrument as module  # noqa: PLC0415 -- this is the place to
+        elif name == "Observability":
+            from obslib import _observability as module  # type: ignore[no-redef]  # noqa: PLC0415 -- likewise
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found = getattr(module, name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,7 +5,6 @@
 duration is a whole number of milliseconds, an invalid value is ignored and said so.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import Field
@@ -208,6 +207,8 @@ def _own(environ: Mapping[str, str], fields: tuple[Field[Any], ...]) -> dict[str
             continue
         item = by_variable.get(variable)
         if item is None:
+            import difflib  # noqa: PLC0415 -- every import would pay for the one that ends here
+
             close = difflib.get_close_matches(variable, by_variable, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise ConfigurationError(f"{variable} is not a variable obslib knows.{hint} Unset or rename it.")

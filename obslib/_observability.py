@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from opentelemetry import propagate, trace
 from opentelemetry.sdk.resources import Resource
@@ -20,7 +20,6 @@ from obslib import names
 from obslib._attach import attach
 from obslib._framework import switch_native_telemetry_off
 from obslib._instruments import Counter, Gauge, Histogram
-from obslib._metrics_server import MetricsServer
 from obslib._otlp import OtlpConfig, OtlpSpanProcessor
 from obslib._outbound import instrument_libraries
 from obslib._provider import ObslibTracerProvider, make_resource, obtain_provider, remove_processor
@@ -29,6 +28,9 @@ from obslib._stdlib_bridge import StdlibBridge
 from obslib._telemetry import Telemetry
 from obslib._traces import make_propagator
 from obslib.settings import UNKNOWN_SERVICE, Settings
+
+if TYPE_CHECKING:
+    from obslib._metrics_server import MetricsServer
 
 APP_ATTRIBUTE: Final = "_obslib_observability"
 
@@ -55,13 +57,7 @@ class Observability:
         self._bridge = StdlibBridge(settings.log_level_number) if settings.logs_enabled else None
         self._resource = make_resource(settings)
         self._processor = _make_processor(settings, self._resource, self._telemetry)
-        self._metrics_server = (
-            MetricsServer(
-                self._telemetry.exposition, settings.metrics_host, settings.metrics_port, settings.metrics_path
-            )
-            if settings.metrics_enabled and settings.metrics_port is not None
-            else None
-        )
+        self._metrics_server = _make_metrics_server(settings, self._telemetry)
         self._lock = threading.RLock()
         self._is_shut_down = False
         #: Whether threads and sockets of this process are up; the first event that reaches the application starts them.
@@ -314,6 +310,14 @@ class _Deadline:
 
     def left_seconds(self) -> float:
         return max(0.0, self._end_seconds - time.monotonic())
+
+
+def _make_metrics_server(settings: Settings, telemetry: Telemetry) -> "MetricsServer | None":
+    if not settings.metrics_enabled or settings.metrics_port is None:
+        return None
+    from obslib._metrics_server import MetricsServer  # noqa: PLC0415 -- most services answer on their own port
+
+    return MetricsServer(telemetry.exposition, settings.metrics_host, settings.metrics_port, settings.metrics_path)
 
 
 def _make_processor(settings: Settings, resource: Resource, telemetry: Telemetry) -> OtlpSpanProcessor | None:

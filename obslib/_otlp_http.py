@@ -23,7 +23,7 @@ from obslib.settings import Settings
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class OtlpConfig:
     """Where spans go, how, and how many may wait."""
 

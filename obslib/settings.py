@@ -3,12 +3,13 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal, Self
-
-from prometheus_client import REGISTRY, CollectorRegistry
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from obslib._environment import RANGES, SAMPLERS, is_url, read
 from obslib.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 #: Keys whose values never leave the process, in log lines, headers and query strings. Case does not matter, `-` is
 #: read as `_`; a key that ends in `_` and one of these is a secret too.
@@ -22,6 +23,12 @@ REDACTED_KEYS: Final = frozenset(
 
 LEVELS: Final = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 UNKNOWN_SERVICE: Final = "unknown_service"
+
+
+def _default_registries() -> "tuple[CollectorRegistry, ...]":
+    from prometheus_client import REGISTRY  # noqa: PLC0415 -- not before somebody makes settings
+
+    return (REGISTRY,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +66,7 @@ class Settings:
     #: When set, `/metrics` demands `Authorization: Bearer <token>`.
     metrics_token: str | None = field(default=None, repr=False)
     #: Registries of prometheus_client that `/metrics` serves beside obslib's own.
-    extra_registries: tuple[CollectorRegistry, ...] = (REGISTRY,)
+    extra_registries: "tuple[CollectorRegistry, ...]" = field(default_factory=_default_registries)
     #: Label sets a metric may have (1–100,000); further ones are counted together with every label `_OTHER`.
     max_label_sets: int = 2000
 

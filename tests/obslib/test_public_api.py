@@ -14,9 +14,12 @@ from tests.obslib.processes import ROOT, environment
 
 def test_all_is_the_namespace() -> None:
     """`__all__` is sorted and lists every public name, and no other."""
-    public = {name for name in vars(obslib) if not name.startswith("_")} | {"__version__"}
+    public = {name for name in dir(obslib) if not name.startswith("_")} | {"__version__"}
     modules = {"settings", "testing"}
     assert sorted(public - modules) == sorted(obslib.__all__)
+    assert all(getattr(obslib, name) is not None for name in obslib.__all__)
+    with pytest.raises(AttributeError, match="'obslib' has no attribute 'instrumentt'"):
+        obslib.instrumentt  # type: ignore[attr-defined]  # noqa: B018
     assert obslib.__all__ == sorted(obslib.__all__)
 
 
@@ -41,8 +44,8 @@ def test_names_are_unique() -> None:
 
 
 def test_import_is_light() -> None:
-    """Importing obslib imports neither an exporter nor contrib nor FastAPI."""
-    code = "import sys, obslib; print([m for m in sys.modules if m.startswith(('fastapi', 'opentelemetry.exporter', 'opentelemetry.instrumentation', 'opentelemetry.proto', 'google.protobuf', 'requests'))])"
+    """Importing obslib imports neither an exporter nor contrib nor FastAPI, nor what only `instrument` needs."""
+    code = "import sys, obslib; print([m for m in sys.modules if m.startswith(('fastapi', 'opentelemetry.exporter', 'opentelemetry.instrumentation', 'opentelemetry.proto', 'google.protobuf', 'requests', 'structlog', 'prometheus_client', 'opentelemetry.sdk'))])"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
