@@ -51,10 +51,10 @@ class Generators:
         """Ask as fast as the answers come."""
         command = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SUMMARY), url]
         output = _run(self._tools.wrk, "wrk", command, seconds)
-        return _checked(Load(**json.loads(output.splitlines()[-1])), url)
+        return checked(Load(**json.loads(output.splitlines()[-1])), url)
 
     def open_loop(self, url: str, seconds: int, rate: int) -> Load:
-        """Ask `rate` times a second, whatever the answers do."""
+        """Ask `rate` times a second, whatever the answers do: who cannot carry that fails some, which are counted."""
         results = self._directory / "vegeta.bin"
         targets = self._directory / "vegeta.targets"
         targets.write_text(f"GET {url}\n")
@@ -65,7 +65,7 @@ class Generators:
             ["attack", *options, f"-targets={targets}", f"-output={results}"],
             seconds,
         )
-        return _checked(percentiles(_run(self._tools.vegeta, "vegeta", ["encode", "-to=csv", str(results)], 0)), url)
+        return percentiles(_run(self._tools.vegeta, "vegeta", ["encode", "-to=csv", str(results)], 0))
 
 
 def percentiles(csv: str) -> Load:
@@ -103,7 +103,13 @@ def _run(component: Component, executable: str, arguments: list[str], seconds: i
     return answer.stdout
 
 
-def _checked(load: Load, url: str) -> Load:
+def checked(load: Load, url: str) -> Load:
+    """
+    Return the load.
+
+    Raises:
+        LoadError: Requests failed, or there were none.
+    """
     if load.errors or not load.requests:
         raise LoadError(f"{load.errors} of {load.requests} requests to {url} failed.")
     return load

@@ -1,6 +1,7 @@
 """The table for people."""
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from benchmarks import variants
@@ -104,12 +105,14 @@ def _overrun(findings: Findings) -> list[str]:
     """Name the variants that could not carry the open loop's rate: their latency is the length of the run."""
     rate = findings.raw.get("open_loop_rate")
     carried: dict[str, list[float]] = {}
+    failed: Counter[str] = Counter()
     for sample in findings.samples.get("open_loop", []):
+        failed[sample.label] += sample.load.errors
         # A server whose CPU time a request leaves no room for the rate has a queue that only grows.
         carried.setdefault(sample.label, []).append(1 / sample.cpu_seconds_per_request)
     return [
         f"note: {variants.BY_NAME[label].title} can carry {statistics.median(own):.0f} requests a second at most, "
-        f"the open loop asked for {rate}"
+        f"the open loop asked for {rate}, {failed[label]} requests failed"
         for label, own in carried.items()
         if rate and statistics.median(own) < rate
     ]

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks import application
+from benchmarks import application, variants
 from benchmarks.children import LOAD_CPU, SERVER_CPU, Child, Children, pinned_to
-from benchmarks.load import Generators, Load
+from benchmarks.load import Generators, Load, checked
 from benchmarks.tools import Tools
 from benchmarks.variants import Variant
 
@@ -116,6 +116,8 @@ class Site:
         """Measure a server at a fixed rate."""
         before = server.child.cpu_seconds()
         load = self._generators.open_loop(server.url, seconds, rate)
+        if server.case.variant not in variants.PEERS:
+            checked(load, server.url)
         return self._sample(server, round_, load, before)
 
     def deliveries(self) -> dict[str, dict[str, float]]:

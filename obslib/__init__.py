@@ -30,7 +30,8 @@ __all__ = [
 ]
 
 
-if not _typing.TYPE_CHECKING:  # or type checkers would take any name for one of obslib's
+# Type checkers would take any name for one of obslib's.
+if not _typing.TYPE_CHECKING:  # pragma: no branch
 
     def __getattr__(name: str) -> object:
         """Import what sets telemetry up where somebody does: modules that only log or bind need not wait for it."""

@@ -11,6 +11,7 @@ from obslib._provider import make_resource, remove_processor
 from obslib.exceptions import ConfigurationError
 from obslib.settings import Settings
 from obslib.testing import capture
+from tests.obslib.collector import running_collector
 from tests.obslib.processes import run_python
 
 PRELUDE = """
@@ -417,3 +418,64 @@ def test_processor_of_a_provider_that_looks_different() -> None:
     remove_processor(provider, ours)
     assert processors._span_processors == (ours,)
     provider.shutdown()
+
+
+def test_flush_sends_and_writes_what_waits() -> None:
+    """Requests that wait to be recorded together, spans and lines: after `flush` all of it is out."""
+    with running_collector() as collector:
+        said = run_python(
+            PRELUDE
+            + """
+from starlette.testclient import TestClient
+app = FastAPI()
+observability = obslib.instrument(app)
+client = TestClient(app)
+for number in range(3):
+    client.get(f"/{number}")
+flushed = observability.flush()
+say(flushed=flushed)
+observability.shutdown()
+""",
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+            OTEL_SERVICE_NAME="shop",
+        )
+        assert len(collector.spans) == 3
+    lines = [line.get("url_path") for line in said if line.get("logger") == "obslib.access"]
+    assert lines == ["/0", "/1", "/2"]
+    assert said[-1] == {"flushed": True}
+
+
+def test_people_read_lines_in_the_order_of_events() -> None:
+    """On a console an access line does not wait for others: it stands before what the next request logs."""
+    said = run("""
+import io
+from starlette.testclient import TestClient
+app = FastAPI()
+@app.get("/{number}")
+def root(number: int):
+    obslib.get_logger("shop").info("inside", number=number)
+sys.stdout, console = io.StringIO(), sys.stdout
+observability = obslib.instrument(app, Settings(service_name="shop", log_format="console", traces_exporter="none"))
+client = TestClient(app)
+for number in range(3):
+    client.get(f"/{number}")
+observability.shutdown()
+text, sys.stdout = sys.stdout.getvalue(), console
+say(events=["inside" if "inside" in line else "access" for line in text.splitlines() if "number" in line or "/{" in line])
+""")
+    assert said == {"events": ["inside", "access"] * 3}
+
+
+def test_a_fork_without_metrics() -> None:
+    """A child whose parent records no metrics starts afresh like any other."""
+    said = run("""
+import os
+observability = obslib.instrument_process(Settings(service_name="shop", metrics_enabled=False, traces_exporter="none"))
+sys.stdout.flush()
+if not os.fork():
+    obslib.get_logger("shop").info("child")
+    os._exit(0 if observability.flush() or observability.shutdown() else 1)
+say(status=os.wait()[1])
+observability.shutdown()
+""")
+    assert said == {"status": 0}

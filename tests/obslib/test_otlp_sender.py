@@ -25,6 +25,7 @@ import obslib
 from obslib import _otlp, _otlp_http, names
 from obslib._otlp import OtlpConfig, OtlpSpanProcessor
 from obslib._otlp_encode import encode_span
+from obslib._otlp_queue import SpanQueue
 from obslib.exceptions import ConfigurationError
 from tests.obslib.otlp_collector import (
     Collector,
@@ -978,3 +979,11 @@ def test_files_that_are_no_certificates_fail_at_once(make: Make, tmp_path: Path,
     """A certificate that cannot be read is a wrong set-up: the constructor says so."""
     with pytest.raises(ConfigurationError, match="must be PEM files that can be read"):
         make(endpoint="https://127.0.0.1/", **{option: str(tmp_path / "none.pem")})
+
+
+def test_a_queue_that_was_given_up_takes_nothing() -> None:
+    """A span that ends meanwhile is left out, to be counted by whoever brought it."""
+    queue = SpanQueue(OtlpConfig(endpoint="http://127.0.0.1:1/v1/traces"))
+    assert queue.put([(None, b"a"), (None, b"b")]) == 2
+    assert queue.abandon() == 2
+    assert queue.put([(None, b"c")]) == 0

@@ -1,6 +1,8 @@
 """The lazy server span: what is sent of it, and of what users do to it, is what the SDK's own span would have sent."""
 
 import gc
+import threading
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +27,7 @@ from obslib._otlp import OtlpConfig, OtlpSpanProcessor
 from obslib._otlp_encode import encode_span
 from obslib._provider import Gate, ObslibTracerProvider, make_resource, make_sampler
 from obslib._record import RequestRecord
-from obslib._server_span import ServerSpan
+from obslib._server_span import ServerSpan, bind_unsampled
 from obslib._server_span_encode import ServerSpanEncoder
 from obslib._span_attributes import _parse_host, describe_outcome, final_name, initial_name, start_attributes
 from obslib._span_factory import make_decision, make_factory
@@ -215,6 +217,55 @@ async def test_processor_added_while_a_request_runs() -> None:
     [kept] = exporter.get_finished_spans()
     assert kept.name == sent.name == "GET /items/{item_id}"
     assert isinstance(kept, ReadableSpan)
+
+
+async def test_processor_added_between_two_requests() -> None:
+    """A processor that is added later gets the spans from then on, start and end."""
+    exporter = InMemorySpanExporter()
+    with served(app_that(lambda: None)) as running:
+        await call(running.app, http_scope("/items/1"))
+        running.provider.add_span_processor(SimpleSpanProcessor(exporter))
+        await call(running.app, http_scope("/items/2"))
+        assert len(running.spans()) == 2
+    [kept] = exporter.get_finished_spans()
+    assert dict(kept.attributes or {})["url.path"] == "/items/2"
+
+
+def test_threads_agree_on_the_ids_of_a_span() -> None:
+    """Two that ask an unsampled span at once get the same ids, which are made once."""
+    made: list[SpanContext] = []
+    asked = threading.Event()
+
+    def new_context(_parent: SpanContext | None, _trace_id: int, _sampled: bool, /) -> SpanContext:
+        asked.set()
+        time.sleep(0.05)  # for the other thread to come and wait
+        made.append(SpanContext(len(made) + 1, 2, is_remote=False))
+        return made[-1]
+
+    span = bind_unsampled(new_context).begin(0, None)
+    seen: list[SpanContext] = []
+    thread = threading.Thread(target=lambda: seen.append(span.get_span_context()))
+    thread.start()
+    assert asked.wait(30)
+    seen.append(span.get_span_context())
+    thread.join()
+    assert made == [seen[0]] == [seen[1]]
+
+
+def test_code_that_looks_into_an_unsampled_span() -> None:
+    """Its ids are there for whoever prints it; what no span has is not."""
+    context = SpanContext(1, 2, is_remote=False)
+    span = bind_unsampled(lambda *_: context).begin(0, None)
+    assert repr(context) in repr(span)
+    with pytest.raises(AttributeError, match="no attribute 'colour'"):
+        span.colour  # noqa: B018
+
+
+def test_a_record_with_a_span_that_is_none_has_no_ids() -> None:
+    """A tracer that is switched off makes a span without ids: the lines then have none, rather than zeros."""
+    record = RequestRecord("GET", "/", "http", "1.1", 0, 0)
+    record.span = trace.INVALID_SPAN
+    assert (record.trace_id, record.span_id) == ("", "")
 
 
 async def test_incoming_parent() -> None:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, Literal
 
 import pytest
@@ -29,10 +29,11 @@ class Pipe:
         overflow: Literal["drop", "block"] = "drop",
         buffer_bytes: int = 64 * 1024,
         interval: float = 0.01,
+        before_writing: Callable[[], None] = lambda: None,
     ) -> LineSink:
         """Make this the process' stdout (pytest puts its own back between a test's phases), and a sink that uses it."""
         self._monkeypatch.setattr(sys, "stdout", self.stream)
-        return make(drops, overflow, buffer_bytes, interval)
+        return make(drops, overflow, buffer_bytes, interval, before_writing)
 
     def read(self, size: int) -> bytes:
         data = b""
@@ -61,9 +62,19 @@ class Drops(Counter[str]):
 
 
 def make(
-    drops: Drops, overflow: Literal["drop", "block"] = "drop", buffer_bytes: int = 64 * 1024, interval: float = 0.01
+    drops: Drops,
+    overflow: Literal["drop", "block"] = "drop",
+    buffer_bytes: int = 64 * 1024,
+    interval: float = 0.01,
+    before_writing: Callable[[], None] = lambda: None,
 ) -> LineSink:
-    return LineSink(buffer_bytes=buffer_bytes, overflow=overflow, flush_interval_seconds=interval, on_dropped=drops)
+    return LineSink(
+        buffer_bytes=buffer_bytes,
+        overflow=overflow,
+        flush_interval_seconds=interval,
+        on_dropped=drops,
+        before_writing=before_writing,
+    )
 
 
 def test_direct_before_start_and_after_close(stdout: Pipe) -> None:
@@ -277,3 +288,24 @@ def test_fork_forgets(stdout: Pipe) -> None:
     result["data"] = stdout.read(13)
     assert threads_before
     assert result["data"] == b"parent\nchild\n"
+
+
+def test_lines_that_waited_elsewhere_find_room_in_a_full_buffer(stdout: Pipe) -> None:
+    """The writer brings them itself: if it waited for room, nobody could make any."""
+    drops = Drops()
+    line = b"y" * 999 + b"\n"
+    waiting = [line] * 8
+
+    def bring() -> None:
+        while waiting:
+            sink.write(waiting.pop())
+
+    sink = stdout.sink(drops, "block", buffer_bytes=8000, interval=60, before_writing=bring)
+    sink.start()
+    for _ in range(7):  # the eighth place is kept for errors
+        sink.write(line)
+    sink.expect()
+    threading.Thread(target=sink.flush, args=(30,)).start()
+    assert stdout.read(15_000) == line * 15
+    assert sink.close(10)
+    assert not drops
