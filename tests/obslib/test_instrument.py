@@ -25,6 +25,20 @@ from obslib import Settings, exceptions
 def say(**values): print(json.dumps(values), flush=True)
 """
 
+#: Requests as a server without a lifespan would make them.
+GET = """
+import asyncio
+def get(app, *paths):
+    async def receive(): return {"type": "http.request", "body": b"", "more_body": False}
+    async def send(message): pass
+    async def all_of_them():
+        for path in paths:
+            await app({"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET",
+                "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+                "headers": [], "client": None, "server": None}, receive, send)
+    asyncio.run(all_of_them())
+"""
+
 
 def run(code: str, **env: str) -> dict[str, object]:
     """Run code after the prelude; return what it said last."""
@@ -425,17 +439,16 @@ def test_flush_sends_and_writes_what_waits() -> None:
     with running_collector() as collector:
         said = run_python(
             PRELUDE
+            + GET
             + """
-from starlette.testclient import TestClient
 app = FastAPI()
 observability = obslib.instrument(app)
-client = TestClient(app)
-for number in range(3):
-    client.get(f"/{number}")
+get(app, "/0", "/1", "/2")
 flushed = observability.flush()
 say(flushed=flushed)
 observability.shutdown()
 """,
+            OTEL_TRACES_EXPORTER="otlp",
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
             OTEL_SERVICE_NAME="shop",
         )
@@ -447,18 +460,15 @@ observability.shutdown()
 
 def test_people_read_lines_in_the_order_of_events() -> None:
     """On a console an access line does not wait for others: it stands before what the next request logs."""
-    said = run("""
+    said = run(GET + """
 import io
-from starlette.testclient import TestClient
 app = FastAPI()
 @app.get("/{number}")
 def root(number: int):
     obslib.get_logger("shop").info("inside", number=number)
 sys.stdout, console = io.StringIO(), sys.stdout
 observability = obslib.instrument(app, Settings(service_name="shop", log_format="console", traces_exporter="none"))
-client = TestClient(app)
-for number in range(3):
-    client.get(f"/{number}")
+get(app, "/0", "/1", "/2")
 observability.shutdown()
 text, sys.stdout = sys.stdout.getvalue(), console
 say(events=["inside" if "inside" in line else "access" for line in text.splitlines() if "number" in line or "/{" in line])
