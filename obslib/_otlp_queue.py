@@ -50,21 +50,22 @@ class SpanQueue:
         with self._lock:
             if self._is_abandoned:
                 return 0
-            count, size = before, size_before = len(self.spans), self._bytes
+            before, bytes_before = len(self.spans), self._bytes
+            put = 0
             for span in spans:
-                size += len(span[1])
-                if count >= self.max_spans or size > self._max_bytes:
+                size = self._bytes + len(span[1])
+                if len(self.spans) >= self.max_spans or size > self._max_bytes:
                     break
-                self.spans.append(span)
                 self._bytes = size
-                count += 1
+                self.spans.append(span)
+                put += 1
             if not before:
                 self._first_seconds = time.monotonic()
-            fills_batch = before < self._batch_max_spans <= count
-            passes_half = size_before < self._half_bytes <= self._bytes
+            fills_batch = before < self._batch_max_spans <= len(self.spans)
+            passes_half = bytes_before < self._half_bytes <= self._bytes
         if not before or fills_batch or passes_half:
             self._ring()
-        return count - before
+        return put
 
     def next_batch(self) -> list[QueuedSpan]:
         """Wait until a batch is due, and take it; an empty one when the queue is closing and nothing is left."""

@@ -460,7 +460,9 @@ observability.shutdown()
 
 def test_people_read_lines_in_the_order_of_events() -> None:
     """On a console an access line does not wait for others: it stands before what the next request logs."""
-    said = run(GET + """
+    said = run(
+        GET
+        + """
 import io
 app = FastAPI()
 @app.get("/{number}")
@@ -472,7 +474,8 @@ get(app, "/0", "/1", "/2")
 observability.shutdown()
 text, sys.stdout = sys.stdout.getvalue(), console
 say(events=["inside" if "inside" in line else "access" for line in text.splitlines() if "number" in line or "/{" in line])
-""")
+"""
+    )
     assert said == {"events": ["inside", "access"] * 3}
 
 
