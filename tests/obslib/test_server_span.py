@@ -219,6 +219,22 @@ async def test_processor_added_while_a_request_runs() -> None:
     assert isinstance(kept, ReadableSpan)
 
 
+@pytest.mark.parametrize(("ratio", "sent"), [(1.0, 3), (0.0, 0)])
+async def test_a_ratio_decides_by_the_trace_id_that_is_sent(ratio: float, sent: int) -> None:
+    """The id that the sampler saw is the one the span has, and the one user code sees."""
+    seen: list[int] = []
+
+    def handle() -> None:
+        seen.append(trace.get_current_span().get_span_context().trace_id)
+
+    settings = {"traces_sampler": "parentbased_traceidratio", "traces_sampler_ratio": ratio}
+    with served(app_that(handle), **settings) as running:
+        for number in range(3):
+            await call(running.app, http_scope(f"/items/{number}"))
+        assert [int.from_bytes(span.trace_id, "big") for span in running.spans()] == seen[:sent]
+    assert len(set(seen)) == 3
+
+
 async def test_processor_added_between_two_requests() -> None:
     """A processor that is added later gets the spans from then on, start and end."""
     exporter = InMemorySpanExporter()
