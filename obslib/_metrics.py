@@ -70,7 +70,7 @@ class MetricsRecorder:
         exemplar = None
         if record.sampled:
             unix_seconds = (record.start_unix_ns + record.duration_ns) / 1e9
-            exemplar = (record.trace_id, record.span_id, seconds, unix_seconds)
+            exemplar = (*record.ids, seconds, unix_seconds)
         series.finish(seconds, record.request_body_bytes, record.response_body_bytes, exemplar)
 
     def hand_over(self) -> None:

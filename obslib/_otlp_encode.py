@@ -77,7 +77,7 @@ def encode_span(span: ReadableSpan) -> bytes:
         _SERVER if kind is SpanKind.SERVER else _KINDS[kind],
         _TIMES(0x39, span.start_time or 0, 0x41, span.end_time or 0),
         _attributes(b"\x4a", span.attributes),
-        encode_parent(context, span.parent),
+        encode_parent(context.trace_state, span.parent),
     ]
     if span.events:
         parts.extend(map(_event, span.events))
@@ -104,9 +104,9 @@ def encode_attribute(key: str, value: object) -> bytes:
     return b"\x4a" + _key_value(key, value)
 
 
-def encode_parent(context: SpanContext, parent: SpanContext | None) -> bytes:
+def encode_parent(trace_state: TraceState, parent: SpanContext | None) -> bytes:
     """Return the fields for trace state, parent and flags."""
-    state = _trace_state(context.trace_state) if context.trace_state else b""
+    state = _trace_state(trace_state) if trace_state else b""
     if parent is None:
         return state + _SPAN_FLAGS_LOCAL
     flags = _SPAN_FLAGS_REMOTE if parent.is_remote else _SPAN_FLAGS_LOCAL

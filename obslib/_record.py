@@ -116,15 +116,22 @@ class RequestRecord:
     @property
     def ids(self) -> tuple[str, str]:
         """Trace id and span id."""
-        if self._ids is not None:
-            return self._ids
-        if self.span is None:
+        return self._ids or self._read_ids()
+
+    def _read_ids(self) -> tuple[str, str]:
+        span = self.span
+        if span is None:
             return _NO_IDS
-        context = self.span.get_span_context()
-        if not context.is_valid:
-            return _NO_IDS
-        self._ids = context.trace_id.to_bytes(16, "big").hex(), context.span_id.to_bytes(8, "big").hex()
-        return self._ids
+        own_ids = getattr(span, "id_bytes", None)
+        if own_ids is not None:
+            digits = own_ids().hex()
+        else:
+            context = span.get_span_context()
+            if not context.is_valid:
+                return _NO_IDS
+            digits = f"{context.trace_id:032x}{context.span_id:016x}"
+        self._ids = made = digits[:32], digits[32:]
+        return made
 
     @property
     def user_agent(self) -> str:

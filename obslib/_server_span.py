@@ -6,28 +6,61 @@ new name) or a processor of the user's wants it, the parts are made and the SDK'
 """
 
 import threading
-from typing import Any, ClassVar, Final, Protocol, Self
+from functools import partial
+from typing import Any, ClassVar, Final, Self
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import Span, SpanLimits, Tracer
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from obslib._record import RequestRecord
-from obslib._span_attributes import start_attributes
+from obslib._span_attributes import initial_name, start_attributes
+from obslib._span_ids import NewIds
 
 #: Reentrant: a request may be thrown away at any allocation, and then it is recorded.
 _MAKING_IDS: Final = threading.RLock()
 _UNSET: Final = Status(StatusCode.UNSET)
+_RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
+_FLAGS: Final = tuple(TraceFlags(number) for number in range(4))
+#: What `SpanContext.__new__` does once it has found the ids valid; see `contexts_are_equal`.
+_make_context: Final = partial(tuple.__new__, SpanContext)
 
 
-class NewContext(Protocol):
-    """Makes a span's ids and flags."""
+class _LazyIds:
+    """The part of our spans that makes ids when somebody asks for them, and a context when somebody asks for that."""
 
-    def __call__(self, parent: SpanContext | None, trace_id: int, sampled: bool, /) -> SpanContext:
-        """Return them; a trace id of 0 is one that is yet to be made."""
+    new_ids: ClassVar[NewIds]
+    #: The flags of a trace that begins here.
+    root_flags: ClassVar[int]
+    is_sampled: ClassVar[bool]
+    #: The caller's, or one that was made to decide about sampling; 0 while there is none.
+    known_trace_id: int
+    _parent: SpanContext | None
+    _id_bytes = b""
+
+    def id_bytes(self) -> bytes:
+        """Return trace id and span id; see `_span_ids`."""
+        return self._id_bytes or self._make_ids()
+
+    def _make_ids(self) -> bytes:
+        # Two threads may come here at once: both must get the same ids.
+        with _MAKING_IDS:
+            if not self._id_bytes:
+                self._id_bytes = self.new_ids(self._parent, self.known_trace_id)
+        return self._id_bytes
+
+    def _make_context(self) -> SpanContext:
+        ids, parent = self.id_bytes(), self._parent
+        if parent is None:
+            flags, trace_state = self.root_flags, DEFAULT_TRACE_STATE
+        else:
+            flags, trace_state = parent.trace_flags & _RANDOM, parent.trace_state
+        trace_id, span_id = int.from_bytes(ids[:16], "big"), int.from_bytes(ids[16:], "big")
+        return _make_context((trace_id, span_id, False, _FLAGS[flags | self.is_sampled], trace_state, True))
 
 
-class ServerSpan(Span):
+class ServerSpan(_LazyIds, Span):
     """
     One server span; `bind` makes the class for a tracer, whose spans `begin` makes.
 
@@ -41,26 +74,20 @@ class ServerSpan(Span):
     _record_exception = True
     _set_status_on_exception = True
     _record_end_metrics = None
-    new_context: ClassVar[NewContext]
-    _context: SpanContext
+    is_sampled = True
     _limits: SpanLimits
     _request_record: RequestRecord
-    #: The caller's, or one that was made to decide about sampling; 0 while there is none.
-    known_trace_id: int
-    has_ids = False
     #: Whether anybody has asked for a part, and may have changed it, or has renamed the span.
     is_touched = False
     #: Whether it has ended and is to be encoded from its record.
     is_unsent = False
 
     @classmethod
-    def begin(cls, name: str, trace_id: int, parent: SpanContext | None, record: RequestRecord) -> Self:
+    def begin(cls, trace_id: int, parent: SpanContext | None, record: RequestRecord) -> Self:
         """Make a span. Not in `__init__`: the SDK's parts come later, and calling a class costs more than this does."""
         span = object.__new__(cls)
-        span._name = name
         span.known_trace_id = trace_id
         span._parent = parent
-        span._start_time = record.start_unix_ns
         span._request_record = record
         return span
 
@@ -68,30 +95,33 @@ class ServerSpan(Span):
         """Make a part that nobody has needed so far."""
         made: Any
         if name == "_context":
-            return self.get_span_context()
+            made = self._make_context()
+        elif name == "_name":
+            made = initial_name(self._request_record)
+        elif name == "_start_time":
+            made = self._request_record.start_unix_ns
+        else:
+            made = self._make_changeable(name)
+        # Two threads may come here at once: both must get the same lock.
+        return self.__dict__.setdefault(name, made)
+
+    def _make_changeable(self, name: str) -> Any:
         self.is_touched = True
         if name == "_lock":
-            made = threading.Lock()
-        elif name == "_attributes":
+            return threading.Lock()
+        if name == "_attributes":
             limits = self._limits
-            made = BoundedAttributes(
+            return BoundedAttributes(
                 limits.max_span_attributes,
                 start_attributes(self._request_record),
                 immutable=False,
                 max_value_len=limits.max_span_attribute_length,
             )
-        elif name == "_events":
-            made = self._new_events()  # type: ignore[no-untyped-call]
-        elif name == "_links":
-            made = self._new_links(())
-        else:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        # Two threads may come here at once: both must get the same lock.
-        return self.__dict__.setdefault(name, made)
-
-    def get_span_context(self) -> SpanContext:
-        """Return the ids and flags, made now if nobody has asked for them before."""
-        return self._context if self.has_ids else _make_ids(self, True)
+        if name == "_events":
+            return self._new_events()  # type: ignore[no-untyped-call]
+        if name == "_links":
+            return self._new_links(())
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def update_name(self, name: str) -> None:
         """Rename the span, and note that somebody has touched it."""
@@ -104,13 +134,10 @@ class ServerSpan(Span):
         self.is_unsent = True
 
 
-class UnsampledSpan(NonRecordingSpan):
+class UnsampledSpan(_LazyIds, NonRecordingSpan):
     """The server span of a trace that is not sampled: ids, once somebody asks for them."""
 
-    new_context: ClassVar[NewContext]
-    _parent: SpanContext | None
-    known_trace_id: int
-    has_ids = False
+    is_sampled = False
 
     @classmethod
     def begin(cls, trace_id: int, parent: SpanContext | None) -> Self:
@@ -120,39 +147,28 @@ class UnsampledSpan(NonRecordingSpan):
         span.known_trace_id = trace_id
         return span
 
-    def get_span_context(self) -> SpanContext:
-        """Return the ids and flags, made now if nobody has asked for them before."""
-        return self._context if self.has_ids else _make_ids(self, False)
-
     def __getattr__(self, name: str) -> Any:
-        """Make the ids for code that looks into the span."""
+        """Make the context for code that asks for it, or looks into the span."""
         if name != "_context":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return self.get_span_context()
+        self._context = self._make_context()
+        return self._context
 
 
-def _make_ids(span: ServerSpan | UnsampledSpan, sampled: bool) -> SpanContext:
-    # Two threads may come here at once: both must get the same ids.
-    with _MAKING_IDS:
-        if not span.has_ids:
-            span._context = span.new_context(span._parent, span.known_trace_id, sampled)  # noqa: SLF001 -- our own classes
-            span.has_ids = True
-    return span._context  # noqa: SLF001 -- likewise
+def bind_unsampled(new_ids: NewIds, root_flags: int) -> type[UnsampledSpan]:
+    """Return the class of unsampled server spans with such ids, in new traces with such flags."""
+    return type("UnsampledSpan", (UnsampledSpan,), {"new_ids": staticmethod(new_ids), "root_flags": root_flags})
 
 
-def bind_unsampled(new_context: NewContext) -> type[UnsampledSpan]:
-    """Return the class of unsampled server spans whose ids are made like that."""
-    return type("UnsampledSpan", (UnsampledSpan,), {"new_context": staticmethod(new_context)})
-
-
-def bind(tracer: Tracer, new_context: NewContext) -> type[ServerSpan]:
+def bind(tracer: Tracer, new_ids: NewIds, root_flags: int) -> type[ServerSpan]:
     """Return the class of a tracer's server spans, which the SDK's code cannot tell from its own."""
     return type(
         "ServerSpan",
         (ServerSpan,),
         {
             "__module__": ServerSpan.__module__,
-            "new_context": staticmethod(new_context),
+            "new_ids": staticmethod(new_ids),
+            "root_flags": root_flags,
             "_sampler": tracer.sampler,
             "_resource": tracer.resource,
             "_span_processor": tracer.span_processor,
@@ -161,3 +177,11 @@ def bind(tracer: Tracer, new_context: NewContext) -> type[ServerSpan]:
             "_instrumentation_scope": tracer._instrumentation_scope,  # noqa: SLF001 -- likewise
         },
     )
+
+
+def contexts_are_equal() -> bool:
+    """Make a stock context and one of ours, and compare all they say."""
+    flags = TraceFlags(1)
+    stock, ours = SpanContext(1, 2, False, flags), _make_context((1, 2, False, flags, DEFAULT_TRACE_STATE, True))
+    parts = ("trace_id", "span_id", "is_remote", "trace_flags", "trace_state", "is_valid")
+    return tuple(stock) == tuple(ours) and all(getattr(stock, part) == getattr(ours, part) for part in parts)

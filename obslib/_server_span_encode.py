@@ -9,6 +9,7 @@ from struct import Struct
 from typing import Final
 
 from opentelemetry.trace import SpanContext
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from obslib import names
 from obslib._otlp_encode import encode_attribute, encode_name, encode_parent, encode_span_field
@@ -18,8 +19,10 @@ from obslib._span_attributes import common_outcome_attributes, common_start_attr
 _TIMES: Final = Struct("<BQBQ").pack
 _STATUS_UNSET: Final = b"\x7a\x00"
 _STATUS_ERROR: Final = b"\x7a\x02\x18\x02"
+_USER_AGENT: Final = b"user-agent"
+_HOST: Final = b"host"
 _KIND_SERVER: Final = b"\x30\x02"
-_LOCAL_ROOT: Final = encode_parent(SpanContext(1, 1, is_remote=False), None)
+_LOCAL_ROOT: Final = encode_parent(DEFAULT_TRACE_STATE, None)
 #: Of each kind of piece so many are kept; a caller who invents hosts or paths only empties what he has filled.
 _MAX_KEPT: Final = 512
 _MAX_CHARACTERS: Final = 256
@@ -44,24 +47,27 @@ class ServerSpanEncoder:
         #: By the number of its characters: what precedes a request id.
         self._request_id_heads: dict[object, bytes] = {}
 
-    def encode(
-        self, record: RequestRecord, context: SpanContext, parent: SpanContext | None, end_unix_ns: int
-    ) -> bytes:
-        """Return a `ScopeSpans.spans` field."""
+    def encode(self, record: RequestRecord, ids: bytes, parent: SpanContext | None, end_unix_ns: int) -> bytes:
+        """
+        Return a `ScopeSpans.spans` field.
+
+        Args:
+            ids: Of the span; see `_span_ids`.
+        """
         path = record.path
         method = record.method
-        start_key = (method, record.scheme, record.http_version, record.headers.get(b"host"))
+        start_key = (method, record.scheme, record.http_version, record.headers.get(_HOST))
         outcome_key = (method, record.status_code, record.route, record.error_type)
-        caller_key = (record.client_address, record.user_agent)
+        caller_key = (record.client_address, record.headers.get(_USER_AGENT, b""))
         sizes_key = (record.request_body_bytes, record.response_body_bytes)
         name, outcome = self._outcomes.get(outcome_key) or self._new_outcome(outcome_key, record)
         request_id = record.request_id.encode()
         message = b"".join(
             (
                 b"\x0a\x10",
-                context.trace_id.to_bytes(16, "big"),
+                ids[:16],
                 b"\x12\x08",
-                context.span_id.to_bytes(8, "big"),
+                ids[16:],
                 name,
                 _KIND_SERVER,
                 _TIMES(0x39, record.start_unix_ns, 0x41, end_unix_ns),
@@ -74,7 +80,7 @@ class ServerSpanEncoder:
                 self._sizes.get(sizes_key) or self._new_sizes(sizes_key),
                 self._request_id_heads.get(len(request_id)) or self._new_request_id_head(len(request_id)),
                 request_id,
-                _LOCAL_ROOT if parent is None else encode_parent(context, parent),
+                _LOCAL_ROOT if parent is None else encode_parent(parent.trace_state, parent),
                 _STATUS_ERROR if record.is_failure else _STATUS_UNSET,
             )
         )
@@ -82,16 +88,17 @@ class ServerSpanEncoder:
 
     def _new_start(self, key: object, record: RequestRecord) -> bytes:
         encoded = _attributes(common_start_attributes(record))
-        is_short = len(record.headers.get(b"host", b"")) <= _MAX_CHARACTERS
+        is_short = len(record.headers.get(_HOST, b"")) <= _MAX_CHARACTERS
         return _keep(self._starts, key, encoded) if is_short else encoded
 
     def _new_path(self, path: str) -> bytes:
         encoded = encode_attribute(names.ATTR_URL_PATH, path)
         return _keep(self._paths, path, encoded) if len(path) <= _MAX_CHARACTERS else encoded
 
-    def _new_caller(self, key: tuple[str, str]) -> bytes:
+    def _new_caller(self, key: tuple[str, bytes]) -> bytes:
         client_address, user_agent = key
-        encoded = _attributes({names.ATTR_CLIENT_ADDRESS: client_address, names.ATTR_USER_AGENT: user_agent})
+        values = {names.ATTR_CLIENT_ADDRESS: client_address, names.ATTR_USER_AGENT: user_agent.decode("latin-1")}
+        encoded = _attributes(values)
         return _keep(self._callers, key, encoded) if len(user_agent) <= _MAX_CHARACTERS else encoded
 
     def _new_sizes(self, key: tuple[int, int]) -> bytes:

@@ -1,30 +1,26 @@
 """Makes and ends ordinary server spans without the SDK's machinery, as long as nobody but obslib wants them."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, SynchronousMultiSpanProcessor, Tracer, TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
-from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from obslib._otlp import OtlpSpanProcessor
 from obslib._otlp_encode import encode_span
 from obslib._otlp_queue import QueuedSpan
 from obslib._provider import ObslibTracerProvider
 from obslib._record import RequestRecord
-from obslib._server_span import ServerSpan, bind, bind_unsampled
+from obslib._server_span import ServerSpan, bind, bind_unsampled, contexts_are_equal
 from obslib._server_span_encode import ServerSpanEncoder
 from obslib._span_attributes import describe_outcome, final_name, initial_name, start_attributes
+from obslib._span_ids import ids_of, make_new_ids
 from obslib.settings import Settings
 
 _RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
-_FLAGS: Final = tuple(TraceFlags(number) for number in range(4))
-#: What `SpanContext.__new__` does once it has found the ids valid; see `_contexts_are_equal`.
-_make_context: Final = partial(tuple.__new__, SpanContext)
-
 Decision = Callable[[SpanContext | None, int], bool]
 
 
@@ -50,16 +46,14 @@ class SpanFactory:
         self._processor = processor
         ids = provider.id_generator
         self._generate_trace_id = ids.generate_trace_id
-        self._generate_span_id = ids.generate_span_id
         self._decide = make_decision(settings)
         self._decides_by_id = settings.traces_sampler.endswith("traceidratio")
-        self._begin_sampled = bind(tracer, self._new_context).begin
-        self._begin_unsampled = bind_unsampled(self._new_context).begin
+        new_ids, root_flags = make_new_ids(ids), _root_flags(ids)
+        self._begin_sampled = bind(tracer, new_ids, root_flags).begin
+        self._begin_unsampled = bind_unsampled(new_ids, root_flags).begin
         self._scope = tracer._instrumentation_scope  # noqa: SLF001 -- checked against a stock span
         self._encoder = ServerSpanEncoder(request_id_attribute)
         self._encoded: list[QueuedSpan] = []
-        random_ids = getattr(ids, "is_trace_id_random", None)
-        self._root_flags = _RANDOM if random_ids is not None and random_ids() else 0
 
     def start(self, record: RequestRecord, parent: SpanContext | None) -> trace.Span | None:
         """Start a server span, or a span without a record if the trace is not sampled; None if it is the SDK's turn."""
@@ -72,15 +66,8 @@ class SpanFactory:
             trace_id = self._generate_trace_id()
         sampled = record.sampled = self._decide(parent, trace_id)
         if sampled:
-            return self._begin_sampled(initial_name(record), trace_id, parent, record)
+            return self._begin_sampled(trace_id, parent, record)
         return self._begin_unsampled(trace_id, parent)
-
-    def _new_context(self, parent: SpanContext | None, trace_id: int, sampled: bool) -> SpanContext:
-        if parent is None:
-            trace_id, flags, trace_state = trace_id or self._generate_trace_id(), self._root_flags, DEFAULT_TRACE_STATE
-        else:
-            flags, trace_state = parent.trace_flags & _RANDOM, parent.trace_state
-        return _make_context((trace_id, self._generate_span_id(), False, _FLAGS[flags | sampled], trace_state, True))
 
     def end(self, span: ServerSpan, end_unix_ns: int) -> bool:
         """End a span that nobody has touched, and that nobody else is to see; tell whether that was so."""
@@ -93,7 +80,7 @@ class SpanFactory:
         """Encode a span that has ended untouched; `send` sends it."""
         if self._processor is not None:
             end_unix_ns = record.start_unix_ns + record.duration_ns
-            encoded = self._encoder.encode(record, span.get_span_context(), span.parent, end_unix_ns)
+            encoded = self._encoder.encode(record, span.id_bytes(), span.parent, end_unix_ns)
             self._encoded.append((self._scope, encoded))
 
     def send(self) -> None:
@@ -120,7 +107,7 @@ def make_factory(
     limits = tracer._span_limits  # noqa: SLF001 -- what OTEL_SPAN_* variables say
     if limits.max_span_attribute_length is not None:
         return None
-    if len(processors) > 1 or not _contexts_are_equal() or not _spans_are_equal(settings, request_id_attribute):
+    if len(processors) > 1 or not contexts_are_equal() or not _spans_are_equal(settings, request_id_attribute):
         return None
     processor = processors[0] if processors else None
     return SpanFactory(provider, tracer, processor, settings, request_id_attribute)
@@ -151,6 +138,12 @@ def make_decision(settings: Settings) -> Decision:
     return decide
 
 
+def _root_flags(generator: IdGenerator) -> int:
+    """Return the flags that the SDK gives to traces which begin here."""
+    is_random = getattr(generator, "is_trace_id_random", None)
+    return getattr(TraceFlags, "RANDOM_TRACE_ID", 0) if is_random is not None and is_random() else 0
+
+
 def _processors_of(provider: TracerProvider) -> Any:
     multi = provider._active_span_processor  # noqa: SLF001 -- there is no public way to see who listens
     return multi._span_processors if isinstance(multi, SynchronousMultiSpanProcessor) else None  # noqa: SLF001 -- likewise
@@ -168,14 +161,6 @@ class _Keep(SpanProcessor):
         self.span = span
 
 
-def _contexts_are_equal() -> bool:
-    """Make a stock context and one of ours, and compare all they say."""
-    flags = TraceFlags(1)
-    stock, ours = SpanContext(1, 2, False, flags), _make_context((1, 2, False, flags, DEFAULT_TRACE_STATE, True))
-    parts = ("trace_id", "span_id", "is_remote", "trace_flags", "trace_state", "is_valid")
-    return tuple(stock) == tuple(ours) and all(getattr(stock, part) == getattr(ours, part) for part in parts)
-
-
 def _spans_are_equal(settings: Settings, request_id_attribute: str) -> bool:
     """Make a stock span and one of ours, untouched and touched, and compare what is sent of them."""
     try:
@@ -183,15 +168,16 @@ def _spans_are_equal(settings: Settings, request_id_attribute: str) -> bool:
         provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
         provider.add_span_processor(keep)
         tracer = provider.get_tracer("obslib", settings.service_version or "0")
-        context = trace.INVALID_SPAN_CONTEXT
-        span_class = bind(tracer, lambda *_: context)  # type: ignore[arg-type]  # the SDK's provider makes the SDK's tracers
+        ids = b""
+        flags = _root_flags(provider.id_generator)
+        span_class = bind(tracer, lambda *_: ids, flags)  # type: ignore[arg-type]  # the SDK's provider makes the SDK's tracers
         for touch in (_leave_alone, _touch):
             record = _example()
             stock = tracer.start_span(
                 initial_name(record), None, SpanKind.SERVER, start_attributes(record), None, record.start_unix_ns
             )
-            context = stock.get_span_context()
-            ours = span_class.begin(initial_name(record), 0, None, record)
+            ids = ids_of(stock.get_span_context())
+            ours = span_class.begin(0, None, record)
             sent = []
             for span in (stock, ours):
                 touch(span)
@@ -204,12 +190,12 @@ def _spans_are_equal(settings: Settings, request_id_attribute: str) -> bool:
                 return False
         encoder = ServerSpanEncoder(request_id_attribute)
         record = _example()
-        untouched = span_class.begin(initial_name(record), 0, None, record)
-        expected = span_class.begin(initial_name(record), 0, None, record)
+        untouched = span_class.begin(0, None, record)
+        expected = span_class.begin(0, None, record)
         describe_outcome(expected, record, request_id_attribute)
         expected.update_name(final_name(record))
         expected.end(record.start_unix_ns + 5)
-        encoded = encoder.encode(record, context, None, record.start_unix_ns + 5)
+        encoded = encoder.encode(record, ids, None, record.start_unix_ns + 5)
         return not untouched.is_touched and encoded == encode_span(keep.span)  # type: ignore[arg-type]  # likewise
     except Exception:  # noqa: BLE001 -- whatever another SDK does differently: then its own spans are used
         return False

@@ -16,6 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 from starlette.applications import Starlette
@@ -31,6 +32,7 @@ from obslib._server_span import ServerSpan, bind_unsampled
 from obslib._server_span_encode import ServerSpanEncoder
 from obslib._span_attributes import _parse_host, describe_outcome, final_name, initial_name, start_attributes
 from obslib._span_factory import make_decision, make_factory
+from obslib._span_ids import ids_of, make_new_ids
 from obslib._telemetry import Telemetry
 from obslib.settings import Settings
 from obslib.testing import FixedClock, SequentialIds
@@ -249,30 +251,47 @@ async def test_processor_added_between_two_requests() -> None:
 
 def test_threads_agree_on_the_ids_of_a_span() -> None:
     """Two that ask an unsampled span at once get the same ids, which are made once."""
-    made: list[SpanContext] = []
+    made: list[bytes] = []
     asked = threading.Event()
 
-    def new_context(_parent: SpanContext | None, _trace_id: int, _sampled: bool, /) -> SpanContext:
+    def new_ids(_parent: SpanContext | None, _trace_id: int, /) -> bytes:
         asked.set()
         time.sleep(0.05)  # for the other thread to come and wait
-        made.append(SpanContext(len(made) + 1, 2, is_remote=False))
+        made.append(bytes([len(made) + 1]) * 24)
         return made[-1]
 
-    span = bind_unsampled(new_context).begin(0, None)
+    span = bind_unsampled(new_ids, 0).begin(0, None)
     seen: list[SpanContext] = []
     thread = threading.Thread(target=lambda: seen.append(span.get_span_context()))
     thread.start()
     assert asked.wait(30)
     seen.append(span.get_span_context())
     thread.join()
-    assert made == [seen[0]] == [seen[1]]
+    assert made == [ids_of(seen[0])] == [ids_of(seen[1])]
+
+
+def test_ids_of_another_generator() -> None:
+    """Whoever brings a generator gets its ids; a trace that is known is continued."""
+
+    class Ours(RandomIdGenerator):
+        def generate_trace_id(self) -> int:
+            return 7
+
+        def generate_span_id(self) -> int:
+            return 9
+
+    parent = SpanContext(5, 6, is_remote=True)
+    assert make_new_ids(Ours())(None, 0) == bytes(15) + b"\x07" + bytes(7) + b"\x09"
+    assert make_new_ids(Ours())(None, 3) == bytes(15) + b"\x03" + bytes(7) + b"\x09"
+    random_ids = make_new_ids(RandomIdGenerator())
+    assert random_ids(parent, 0)[:16] == bytes(15) + b"\x05"
+    assert len({random_ids(None, 0)[:16] for _ in range(100)} | {random_ids(None, 0)[16:] for _ in range(100)}) == 200
 
 
 def test_code_that_looks_into_an_unsampled_span() -> None:
     """Its ids are there for whoever prints it; what no span has is not."""
-    context = SpanContext(1, 2, is_remote=False)
-    span = bind_unsampled(lambda *_: context).begin(0, None)
-    assert repr(context) in repr(span)
+    span = bind_unsampled(lambda *_: b"a" * 24, 0).begin(0, None)
+    assert repr(SpanContext(int.from_bytes(b"a" * 16), int.from_bytes(b"a" * 8), is_remote=False)) in repr(span)
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
         span.colour  # noqa: B018
 
@@ -353,6 +372,7 @@ class Keep(SpanProcessor):
 
 
 KEEP = Keep()
+IDS = bytes(range(24))
 PROVIDER = ObslibTracerProvider(make_resource(Settings()), Gate(make_sampler(Settings())))
 PROVIDER.add_span_processor(KEEP)
 
@@ -367,7 +387,7 @@ def test_encoded_from_the_record_is_encoded_from_the_span(values: dict[str, Any]
         initial_name(record), context, SpanKind.SERVER, start_attributes(record), None, record.start_unix_ns
     )
     end_unix_ns = record.start_unix_ns + record.duration_ns
-    ours = ENCODER.encode(record, stock.get_span_context(), parent, end_unix_ns)
+    ours = ENCODER.encode(record, ids_of(stock.get_span_context()), parent, end_unix_ns)
     stock.update_name(final_name(record))
     describe_outcome(stock, record, REQUEST_ID)
     stock.end(end_unix_ns)
@@ -453,7 +473,7 @@ def test_unknown_part() -> None:
         }
     )
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
-        ServerSpan.begin("GET", 0, None, record).colour  # noqa: B018
+        ServerSpan.begin(0, None, record).colour  # noqa: B018
 
 
 async def test_unsampled() -> None:
@@ -469,14 +489,13 @@ async def test_unsampled() -> None:
 def test_pieces_without_end() -> None:
     """Paths, hosts and routes that never repeat leave the encoder's memory bounded."""
     encoder = ServerSpanEncoder(REQUEST_ID)
-    context = SpanContext(1, 2, is_remote=False)
     for number in range(1500):
         values = {
             "method": "GET", "path": f"/{number}" + "x" * (number % 300), "version": "1.1", "host": b"h%d" % number,
             "client": f"{number}", "user_agent": b"u" * (number % 300), "query": "", "route": f"/{number}", "status": 200,
             "error_type": "", "sizes": (number, 0), "request_id": "r" * (number % 128 + 1), "duration_ns": 0,
         }  # fmt: skip
-        encoder.encode(a_record(values), context, None, 5)
+        encoder.encode(a_record(values), IDS, None, 5)
     kept = [value for value in vars(encoder).values() if isinstance(value, dict)]
     assert len(kept) == 6
     assert max(map(len, kept)) <= 512
@@ -510,9 +529,8 @@ def test_long_hosts_are_not_kept() -> None:
     """A caller who invents long Host headers fills no memory with them; his spans say what they say."""
     _parse_host.cache_clear()
     encoder = ServerSpanEncoder(REQUEST_ID)
-    context = SpanContext(1, 2, is_remote=False)
     for size, kept in ((257, 0), (256, 1)):
         record = RequestRecord("GET", "/", "http", "1.1", 0, 1)
         record.headers = {b"host": b"h" * size}
-        assert ("h" * size).encode() in encoder.encode(record, context, None, 5)
+        assert ("h" * size).encode() in encoder.encode(record, IDS, None, 5)
         assert (len(encoder._starts), _parse_host.cache_info().currsize) == (kept, kept)
