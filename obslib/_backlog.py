@@ -30,6 +30,8 @@ class Backlog:
 
     def reset_after_fork(self) -> None:
         """Forget the parent's requests: the parent records them."""
+        #: Requests that have begun and are not recorded yet; whoever begins one adds it.
+        self.in_flight: set[RequestRecord] = set()
         self._waiting: list[RequestRecord] = []
         self._lock = threading.Lock()
         self._limit = 1
@@ -98,6 +100,7 @@ class Backlog:
                 recorder.hand_over()
             except Exception as error:  # noqa: BLE001 -- likewise
                 self._on_error(recorder.signal, error)
+        self.in_flight.difference_update(records)
         for record in records:
             # They refer to the record, or to frames that do: without this a request would be cyclic garbage.
             record.span = record.exception = None

@@ -130,11 +130,12 @@ class Exchange:
 
     def _with_request_id(self, message: Message) -> Message:
         """Return the message with our request id, unless the application has set one."""
-        name = self._desk.request_id_header
-        headers = list(message.get("headers") or ())
-        if name not in dict(headers):  # in lower case, as the ASGI specification demands
-            headers.append((name, self._record.request_id.encode("latin-1")))
-        return {**message, "headers": headers}
+        ours = self._desk.request_id_header
+        headers = message.get("headers", ())
+        for header in headers:
+            if header[0] == ours:  # in lower case, as the ASGI specification demands
+                return message
+        return {**message, "headers": [*headers, (ours, self._record.request_id.encode("latin-1"))]}
 
 
 def _explain_failure(record: RequestRecord) -> None:

@@ -12,7 +12,7 @@ from opentelemetry import trace
 from obslib import names
 from obslib._access_line import AccessLine, record_failed
 from obslib._log_render import Clock, Redactor, exception_values, render_json
-from obslib._record import RequestRecord, Scope, current_record
+from obslib._record import RequestRecord, current_record
 from obslib._sink import LineSink
 from obslib.settings import LEVELS, Settings
 
@@ -47,10 +47,6 @@ class LogPipeline:
         self._render = _console_renderer() if self.for_people else render_json
         self._access_line = AccessLine(settings.service_name)
         self._rendered: list[str] = []
-
-    def started(self, record: RequestRecord, _scope: Scope) -> None:
-        """Make the lines logged while this request is served come out here."""
-        record.log_pipeline = self
 
     def finished(self, record: RequestRecord) -> None:
         """Write the access line."""

@@ -11,7 +11,7 @@ import prometheus_client
 from obslib import names
 from obslib._children import RequestSeries
 from obslib._instruments import Instruments
-from obslib._record import RequestRecord, Scope
+from obslib._record import RequestRecord
 from obslib._version import __version__
 
 #: Duration children made at start, so that a first error is an increase Prometheus can see.
@@ -54,16 +54,10 @@ class MetricsRecorder:
         )
         self._max_zero_children = min(MAX_ZERO_CHILDREN, instruments.max_label_sets // _ZERO_CHILDREN_SHARE)
         self._lock = threading.Lock()
-        self._in_flight: set[RequestRecord] = set()
         self._series: dict[tuple[str, str, int, str, str], RequestSeries] = {}
-
-    def started(self, record: RequestRecord, _scope: Scope) -> None:
-        """Remember a request that is in flight."""
-        self._in_flight.add(record)
 
     def finished(self, record: RequestRecord) -> None:
         """Count a request, with its duration and sizes."""
-        self._in_flight.discard(record)
         key = (record.method, record.route, record.status_code, record.scheme, record.error_type)
         series = self._series.get(key) or self._find_series(*key)
         seconds = record.duration_ns / 1e9
@@ -76,17 +70,13 @@ class MetricsRecorder:
     def hand_over(self) -> None:
         """Do nothing: everything is counted."""
 
-    def count_in_flight(self) -> None:
+    def count_in_flight(self, in_flight: Iterable[RequestRecord]) -> None:
         """Set the gauge to what is in flight now."""
-        counts = Counter((record.method, record.scheme) for record in tuple(self._in_flight))
+        counts = Counter((record.method, record.scheme) for record in in_flight)
         for method, _, _, scheme, _ in tuple(self._series):
             counts.setdefault((method, scheme), 0)
         for labels, count in counts.items():
             self._active.labels(*labels).set(count)
-
-    def reset_after_fork(self) -> None:
-        """Forget the parent's requests."""
-        self._in_flight.clear()
 
     def make_zero_children(self, routes: Iterable[tuple[str, str]]) -> None:
         """Make a duration child with status 500 for each known method and route, as far as the budget goes."""

@@ -50,9 +50,10 @@ class ObservedLayer:
     An ASGI layer that records HTTP requests and answers `/metrics`; everything else passes through.
 
     Args:
-        spans: The recorder of traces; None where there is none. It is told first, because it fills the ids.
-        recorders: The others.
+        spans: The recorder of traces; None where there is none.
+        recorders: The others; the backlog tells all of them.
         backlog: Takes the records of requests that are over, and tells the recorders.
+        log_pipeline: Where lines logged while a request is served go.
         exposition: Answers `Settings.metrics_path`; None where metrics are off or have a port of their own.
         on_error: Told the signal and the exception when telemetry fails; must not raise.
         new_request_id: Makes an id for a request that brings none.
@@ -68,6 +69,7 @@ class ObservedLayer:
         spans: SpanRecorder | None,
         recorders: Sequence[Recorder],
         backlog: Backlog,
+        log_pipeline: object,
         exposition: Exposition | None,
         lifetime: Lifetime,
         on_error: Callable[[str, BaseException], None],
@@ -81,9 +83,10 @@ class ObservedLayer:
         self._new_request_id = new_request_id or random_request_id
         self._now_unix_ns = now_unix_ns
         self._request_id_header = settings.request_id_header.lower().encode("latin-1")
-        everybody = (*recorders,) if spans is None else (spans, *recorders)
-        backlog.recorders = everybody
-        self._starters = tuple((recorder.signal, recorder.started) for recorder in everybody)
+        backlog.recorders = (*recorders,) if spans is None else (spans, *recorders)
+        self._backlog = backlog
+        self._log_pipeline = log_pipeline
+        self._spans = spans
         self._desk = Desk(spans, backlog, on_error, clock_ns, self._request_id_header)
         self._metrics_path = settings.metrics_path
         #: Paths of requests that are not recorded, and with what longer ones begin.
@@ -115,8 +118,7 @@ class ObservedLayer:
             return
         exchange = Exchange(self._desk, record, scope, receive, send)
         record_token = current_record.set(record)
-        context = record.otel_context
-        context_token = None if context is None else CURRENT_CONTEXT.set(context)
+        context_token = None if record.otel_context is None else CURRENT_CONTEXT.set(record.otel_context)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except BaseException as error:
@@ -125,11 +127,13 @@ class ObservedLayer:
         finally:
             if not exchange.is_finished:
                 exchange.end()
-            # A coroutine that is thrown away is closed in somebody else's context, where there is nothing to reset.
-            if current_record.get() is record:
+            try:
                 current_record.reset(record_token)
-                if context_token is not None and CURRENT_CONTEXT.get() is context:
+                if context_token is not None:
                     CURRENT_CONTEXT.reset(context_token)
+            except ValueError:
+                # A coroutine that is thrown away is closed in somebody else's context, where nothing is to be undone.
+                pass
             # Scope, record and context refer to each other: without this every request would be cyclic garbage.
             scope.pop(SCOPE_RECORD, None)
             record.otel_context = None
@@ -169,11 +173,13 @@ class ObservedLayer:
         if client:
             record.client_address = client[0]
         scope[SCOPE_RECORD] = record
-        for signal, started in self._starters:
+        record.log_pipeline = self._log_pipeline
+        if self._spans is not None:
             try:
-                started(record, scope)
+                self._spans.started(record, scope)
             except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
-                self._desk.on_error(signal, error)
+                self._desk.on_error(self._spans.signal, error)
+        self._backlog.in_flight.add(record)
         return record
 
     async def _serve_special(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:

@@ -222,7 +222,7 @@ class Observability:
         """A child starts afresh: threads are not inherited, and the parent sends what is the parent's."""
         self._lock = threading.RLock()
         self.running = False
-        self._telemetry.reset_after_fork()
+        self._telemetry.backlog.reset_after_fork()
         self._sink.reset_after_fork()
         if self._metrics_server is not None:
             self._metrics_server.stop()

@@ -94,9 +94,9 @@ class RequestRecord:
         self.span: Span | None = None
         #: What `obslib.bind` was given.
         self.bound: dict[str, Any] | None = None
-        #: Where lines logged while this request is served go; set by the logs recorder.
+        #: Where lines logged while this request is served go; None to the pipeline that was set up last.
         self.log_pipeline: object = None
-        #: The OpenTelemetry context that is current while the request is served; set by the traces recorder.
+        #: The OpenTelemetry context in which the request is served; set by the traces recorder.
         self.otel_context: Context | None = None
         #: The templates of the mounts passed so far, and what was in the scope when the last one was entered.
         self.mount_template = ""
@@ -145,14 +145,11 @@ class RequestRecord:
 
 
 class Recorder(Protocol):
-    """One signal: told when a request starts and when it is over. Must not await and must not block."""
+    """One signal: told when a request is over. Must not await and must not block."""
 
     @property
     def signal(self) -> str:
         """The value of the label `signal` when this recorder fails."""
-
-    def started(self, record: RequestRecord, scope: Scope) -> None:
-        """Called before the application sees the request."""
 
     def finished(self, record: RequestRecord) -> None:
         """Called once, soon after the request is over, in any thread but not in two at once; see `_backlog`."""
@@ -162,7 +159,10 @@ class Recorder(Protocol):
 
 
 class SpanRecorder(Recorder, Protocol):
-    """The recorder of traces: a span can be seen by user code, so it ends when the request does."""
+    """The recorder of traces: a span can be seen by user code, so it starts and ends when the request does."""
+
+    def started(self, record: RequestRecord, scope: Scope) -> None:
+        """Called before the application sees the request."""
 
     def ended(self, record: RequestRecord) -> None:
         """Called once, after the last byte of the response or when it is certain that none will follow."""

@@ -6,6 +6,7 @@ new name) or a processor of the user's wants it, the parts are made and the SDK'
 """
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final, Self
 
@@ -25,6 +26,18 @@ _RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 _FLAGS: Final = tuple(TraceFlags(number) for number in range(4))
 #: What `SpanContext.__new__` does once it has found the ids valid; see `contexts_are_equal`.
 _make_context: Final = partial(tuple.__new__, SpanContext)
+
+
+class _part:  # noqa: N801 -- a decorator
+    """A part that is made when it is asked for, and then is an attribute as any other."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+        self._name = make.__name__
+
+    def __get__(self, span: Any, _owner: type) -> Any:
+        # Two threads may come here at once: both must get the same lock.
+        return span.__dict__.setdefault(self._name, self._make(span))
 
 
 class _LazyIds:
@@ -50,7 +63,8 @@ class _LazyIds:
                 self._id_bytes = self.new_ids(self._parent, self.known_trace_id)
         return self._id_bytes
 
-    def _make_context(self) -> SpanContext:
+    @_part
+    def _context(self) -> SpanContext:
         ids, parent = self.id_bytes(), self._parent
         if parent is None:
             flags, trace_state = self.root_flags, DEFAULT_TRACE_STATE
@@ -64,7 +78,7 @@ class ServerSpan(_LazyIds, Span):
     """
     One server span; `bind` makes the class for a tracer, whose spans `begin` makes.
 
-    What all spans of a tracer share are attributes of that class, the parts come into being in `__getattr__`.
+    What all spans of a tracer share are attributes of that class.
     """
 
     _kind = SpanKind.SERVER
@@ -91,37 +105,39 @@ class ServerSpan(_LazyIds, Span):
         span._request_record = record
         return span
 
-    def __getattr__(self, name: str) -> Any:
-        """Make a part that nobody has needed so far."""
-        made: Any
-        if name == "_context":
-            made = self._make_context()
-        elif name == "_name":
-            made = initial_name(self._request_record)
-        elif name == "_start_time":
-            made = self._request_record.start_unix_ns
-        else:
-            made = self._make_changeable(name)
-        # Two threads may come here at once: both must get the same lock.
-        return self.__dict__.setdefault(name, made)
+    @_part
+    def _name(self) -> str:
+        return initial_name(self._request_record)
 
-    def _make_changeable(self, name: str) -> Any:
+    @_part
+    def _start_time(self) -> int:
+        return self._request_record.start_unix_ns
+
+    @_part
+    def _lock(self) -> threading.Lock:
         self.is_touched = True
-        if name == "_lock":
-            return threading.Lock()
-        if name == "_attributes":
-            limits = self._limits
-            return BoundedAttributes(
-                limits.max_span_attributes,
-                start_attributes(self._request_record),
-                immutable=False,
-                max_value_len=limits.max_span_attribute_length,
-            )
-        if name == "_events":
-            return self._new_events()  # type: ignore[no-untyped-call]
-        if name == "_links":
-            return self._new_links(())
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return threading.Lock()
+
+    @_part
+    def _attributes(self) -> BoundedAttributes:
+        self.is_touched = True
+        limits = self._limits
+        return BoundedAttributes(
+            limits.max_span_attributes,
+            start_attributes(self._request_record),
+            immutable=False,
+            max_value_len=limits.max_span_attribute_length,
+        )
+
+    @_part
+    def _events(self) -> Any:
+        self.is_touched = True
+        return self._new_events()  # type: ignore[no-untyped-call]
+
+    @_part
+    def _links(self) -> Any:
+        self.is_touched = True
+        return self._new_links(())
 
     def update_name(self, name: str) -> None:
         """Rename the span, and note that somebody has touched it."""
@@ -146,13 +162,6 @@ class UnsampledSpan(_LazyIds, NonRecordingSpan):
         span._parent = parent
         span.known_trace_id = trace_id
         return span
-
-    def __getattr__(self, name: str) -> Any:
-        """Make the context for code that asks for it, or looks into the span."""
-        if name != "_context":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self._context = self._make_context()
-        return self._context
 
 
 def bind_unsampled(new_ids: NewIds, root_flags: int) -> type[UnsampledSpan]:

@@ -25,10 +25,9 @@ def make_new_ids(generator: IdGenerator) -> NewIds:
     draws_at_once = type(generator) is RandomIdGenerator
 
     def new_ids(parent: SpanContext | None, known_trace_id: int) -> bytes:
-        trace_id = known_trace_id if parent is None else parent.trace_id
-        if not trace_id and draws_at_once:
+        if draws_at_once and parent is None and not known_trace_id:
             return random_ids()
-        trace_id = trace_id or generator.generate_trace_id()
+        trace_id = parent.trace_id if parent is not None else known_trace_id or generator.generate_trace_id()
         return trace_id.to_bytes(16, "big") + generator.generate_span_id().to_bytes(8, "big")
 
     return new_ids

@@ -79,16 +79,10 @@ class Telemetry:
         self.metrics_recorder = MetricsRecorder(self.instruments) if settings.metrics_enabled else None
         self.contrib_recorder: ContribRecorder | None = None
 
-    def reset_after_fork(self) -> None:
-        """Forget the parent's requests: the parent records them."""
-        self.backlog.reset_after_fork()
-        if self.metrics_recorder is not None:
-            self.metrics_recorder.reset_after_fork()
-
     def _before_reading(self) -> None:
         self.backlog.work_off()
         if self.metrics_recorder is not None:
-            self.metrics_recorder.count_in_flight()
+            self.metrics_recorder.count_in_flight(tuple(self.backlog.in_flight))
 
     def _on_metrics_error(self, error: BaseException) -> None:
         self.errors.internal("metrics", error)
@@ -112,6 +106,7 @@ class Telemetry:
             spans=None if provider is None else self._traces(provider),
             recorders=recorders,
             backlog=self.backlog,
+            log_pipeline=self.log_pipeline if settings.logs_enabled else None,
             exposition=self.exposition if on_own_path else None,
             lifetime=lifetime,
             on_error=self.errors.internal,

@@ -63,21 +63,21 @@ class TracesRecorder:
         if query := scope.get("query_string"):
             record.query = redact_query(query.decode("latin-1"), self._is_secret)
         headers = record.headers
-        links, caller, incoming = None, None, _NO_CONTEXT
         if b"traceparent" in headers or b"baggage" in headers or not self._reads_w3c_only:
-            incoming, caller = self._incoming(headers, scope)
-            if caller is not None and not self._trusts_callers:
-                links, caller, incoming = [Link(caller)], None, _NO_CONTEXT
-        span = None
-        if self._factory is not None and links is None:
-            span = self._factory.start(record, caller)
-        if span is None:
-            span = self._start_stock_span(record, incoming, caller, links)
-        record.span = span
-        if incoming is _NO_CONTEXT:
-            record.otel_context = Context({_SPAN_KEY: span})  # as set_span_in_context, without its two copies
-        else:
-            record.otel_context = trace.set_span_in_context(span, incoming)
+            self._start_for_caller(record, scope)
+            return
+        span = None if self._factory is None else self._factory.start(record, None)
+        record.span = span or self._start_stock_span(record, _NO_CONTEXT, None, None)
+        record.otel_context = Context({_SPAN_KEY: record.span})  # as set_span_in_context, without its two copies
+
+    def _start_for_caller(self, record: RequestRecord, scope: Scope) -> None:
+        incoming, caller = self._incoming(record.headers, scope)
+        links = None
+        if caller is not None and not self._trusts_callers:
+            links, caller, incoming = [Link(caller)], None, _NO_CONTEXT
+        span = None if self._factory is None or links is not None else self._factory.start(record, caller)
+        record.span = span or self._start_stock_span(record, incoming, caller, links)
+        record.otel_context = trace.set_span_in_context(record.span, incoming)
 
     def _start_stock_span(
         self, record: RequestRecord, incoming: Context, caller: SpanContext | None, links: list[Link] | None

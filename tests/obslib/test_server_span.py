@@ -289,11 +289,9 @@ def test_ids_of_another_generator() -> None:
 
 
 def test_code_that_looks_into_an_unsampled_span() -> None:
-    """Its ids are there for whoever prints it; what no span has is not."""
+    """Its ids are there for whoever prints it."""
     span = bind_unsampled(lambda *_: b"a" * 24, 0).begin(0, None)
     assert repr(SpanContext(int.from_bytes(b"a" * 16), int.from_bytes(b"a" * 8), is_remote=False)) in repr(span)
-    with pytest.raises(AttributeError, match="no attribute 'colour'"):
-        span.colour  # noqa: B018
 
 
 def test_a_record_with_a_span_that_is_none_has_no_ids() -> None:
@@ -451,29 +449,6 @@ def test_sdk_that_says_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """A difference in what is sent is noticed, not only an error."""
     monkeypatch.setattr(ServerSpan, "update_name", lambda _span, _name: None)
     assert factory_of(ObslibTracerProvider(make_resource(Settings()), Gate(make_sampler(Settings())))) is None
-
-
-def test_unknown_part() -> None:
-    """Asking the span for what no span has says so."""
-    record = a_record(
-        {
-            "method": "GET",
-            "path": "/",
-            "version": "1.1",
-            "host": None,
-            "client": "",
-            "user_agent": b"",
-            "query": "",
-            "route": "",
-            "status": 0,
-            "error_type": "",
-            "sizes": (0, 0),
-            "request_id": "x",
-            "duration_ns": 0,
-        }
-    )
-    with pytest.raises(AttributeError, match="no attribute 'colour'"):
-        ServerSpan.begin(0, None, record).colour  # noqa: B018
 
 
 async def test_unsampled() -> None:
