@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from opentelemetry import trace
 from starlette.applications import Starlette
 
+from obslib._background import BACKGROUND_PATCH
 from obslib._contrib import install_contrib
 from obslib._framework import MOUNT_PATCH, wrap_app
 from obslib._logs import PIPELINES
@@ -31,8 +32,9 @@ def attach(
             PIPELINES.push(telemetry.log_pipeline)
             undos.callback(PIPELINES.remove, telemetry.log_pipeline)
         if app is not None:
-            MOUNT_PATCH.acquire()
-            undos.callback(MOUNT_PATCH.release)
+            for patch in (MOUNT_PATCH, BACKGROUND_PATCH):
+                patch.acquire()
+                undos.callback(patch.release)
             undos.callback(wrap_app(app, lambda inner: telemetry.make_layer(inner, provider, lifetime)))
             contrib = telemetry.contrib_recorder
             if contrib is not None and provider is not None:

@@ -26,6 +26,7 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "log_buffer_bytes": (64 * 1024, 1 << 30),
     "log_flush_interval_seconds": (0.001, 60),
     "traces_sampler_ratio": (0, 1),
+    "traces_keep_slower_than_seconds": (0, 86_400),
     "otlp_timeout_seconds": (0.001, 3600),
     "span_queue_max_spans": (1, 1_000_000),
     "span_queue_max_bytes": (64 * 1024, 1 << 30),
@@ -224,10 +225,10 @@ def _parse(variable: str, text: str, item: Field[Any]) -> object:
             return _boolean(text)
         if kind.startswith("int") or item.type == int | None:
             return int(text)
-        if kind == "float":
+        if kind.startswith("float"):
             return float(text)
     except ValueError:
-        expected = {"bool": "true or false", "float": "a number"}.get(kind, "a whole number")
+        expected = {"bool": "true or false", "floa": "a number"}.get(kind[:4], "a whole number")
         raise ConfigurationError(f"{variable} must be {expected}, not {text!r}.") from None
     if kind.startswith("tuple"):
         return _split(text)

@@ -1,7 +1,10 @@
 """One request and its response, as they pass the layer: counts bytes, sees the end, and tells the recorders."""
 
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
 from starlette.exceptions import HTTPException
 
@@ -9,6 +12,9 @@ from obslib import names
 from obslib._backlog import Backlog
 from obslib._framework import Message, Receive, Send, route_template
 from obslib._record import RequestRecord, Scope, SpanRecorder
+
+#: Extensions of the ASGI specification with which an application names a file instead of sending it.
+_FILE_KINDS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
 
 class Desk:
@@ -57,19 +63,23 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """Pass on what the application sends; the last byte ends the record."""
         kind = message["type"]
-        is_last = False
+        is_last = is_first = False
         if kind == "http.response.body":
             if body := message.get("body"):
                 self._record.response_body_bytes += len(body)
-            is_last = not message.get("more_body") and not self._trailers
+            if message.get("more_body"):
+                is_first = bool(body) and not self._record.time_to_first_byte_ns
+            else:
+                is_last = not self._trailers
         elif kind == "http.response.start":
             self._record.status_code = message["status"]
             self._trailers = message.get("trailers")
             message = self._with_request_id(message)
         elif kind == "http.response.trailers":
             is_last = not message.get("more_trailers", False)
-        else:
-            is_last = kind == "http.response.pathsend"
+        elif kind in _FILE_KINDS:
+            self._record.response_body_bytes += _file_bytes(message)
+            is_last = not message.get("more_body") and not self._trailers
         try:
             await self._send(message)
         except OSError:
@@ -78,6 +88,8 @@ class Exchange:
             raise
         if is_last:
             self._finish()
+        elif is_first:
+            self._record.time_to_first_byte_ns = self._desk.clock_ns() - self._record.start_clock_ns
 
     def end(self) -> None:
         """The application has returned before its response was complete: that is what there is to say."""
@@ -136,6 +148,20 @@ class Exchange:
             if header[0] == ours:  # in lower case, as the ASGI specification demands
                 return message
         return {**message, "headers": [*headers, (ours, self._record.request_id.encode("latin-1"))]}
+
+
+def _file_bytes(message: Message) -> int:
+    """Return how much of a file the server is told to send, which it does by itself."""
+    try:
+        if "count" in message:
+            return int(message["count"])
+        if "path" in message:
+            return Path(message["path"]).stat().st_size
+        descriptor = message["file"].fileno()
+        offset = message.get("offset")
+        return os.fstat(descriptor).st_size - (os.lseek(descriptor, 0, os.SEEK_CUR) if offset is None else offset)
+    except (OSError, ValueError, TypeError):  # the server meets the same, and answers for it
+        return 0
 
 
 def _explain_failure(record: RequestRecord) -> None:

@@ -114,37 +114,53 @@ def switch_native_telemetry_off(app: Starlette) -> Callable[[], None]:
 # --- mounts ----------------------------------------------------------------------------------------------------------
 
 
-class _MountPatch:
-    """Makes `Mount.handle` note the mount's template in the record, while anybody needs it."""
+class SharedPatch:
+    """
+    Replaces a method of a framework's class while anybody needs it.
 
-    def __init__(self) -> None:
+    Args:
+        owner: The class.
+        name: The method's name.
+        replace: Returns what takes the original's place.
+    """
+
+    def __init__(self, owner: type, name: str, replace: Callable[[Any], Any]) -> None:
+        self._owner = owner
+        self._name = name
+        self._replace = replace
         self._lock = threading.Lock()
         self._users = 0
-        self._original: Callable[..., Awaitable[None]] | None = None
+        self._original: Any = None
 
     def acquire(self) -> None:
+        """Need it: the first to do so puts it in place."""
         with self._lock:
             self._users += 1
-            if self._original is None:
-                self._original = original = Mount.handle
-
-                async def handle(self: Mount, scope: Scope, receive: Receive, send: Send) -> None:
-                    record = scope.get(SCOPE_RECORD)
-                    if record is not None:
-                        enter_mount(record, self, scope)
-                    await original(self, scope, receive, send)
-
-                Mount.handle = handle  # type: ignore[method-assign]
+            if self._users == 1:
+                self._original = getattr(self._owner, self._name)
+                setattr(self._owner, self._name, self._replace(self._original))
 
     def release(self) -> None:
+        """Need it no longer: the last to do so puts the original back."""
         with self._lock:
             self._users -= 1
-            if self._users == 0 and self._original is not None:
-                Mount.handle = self._original  # type: ignore[assignment,method-assign]
+            if self._users == 0:
+                setattr(self._owner, self._name, self._original)
                 self._original = None
 
 
-MOUNT_PATCH: Final = _MountPatch()
+def _noting(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    async def handle(self: Mount, scope: Scope, receive: Receive, send: Send) -> None:
+        record = scope.get(SCOPE_RECORD)
+        if record is not None:
+            enter_mount(record, self, scope)
+        await original(self, scope, receive, send)
+
+    return handle
+
+
+#: Makes `Mount.handle` note the mount's template in the record.
+MOUNT_PATCH: Final = SharedPatch(Mount, "handle", _noting)
 
 
 def enter_mount(record: RequestRecord, mount: Mount, scope: Scope) -> None:

@@ -54,7 +54,8 @@ class LogPipeline:
             return
         timestamp = self._clock.format(record.start_unix_ns + record.duration_ns)
         failed = record.is_urgent and record_failed(record.status_code, record.error_type)
-        if not self.for_people and record.exception is None and record.bound is None:
+        is_ordinary = record.exception is None and record.bound is None and not record.time_to_first_byte_ns
+        if is_ordinary and not self.for_people:
             self._rendered.append(self._access_line.render(record, timestamp))
             if failed:
                 self.hand_over(is_error=True)
@@ -112,7 +113,7 @@ class LogPipeline:
 
 def access_values(record: RequestRecord, timestamp: str, service_name: str) -> dict[str, Any]:
     """Return the keys and values of an access line, but for what was bound and the exception."""
-    return {
+    values = {
         names.LOG_TIMESTAMP: timestamp,
         names.LOG_LEVEL: "error" if record_failed(record.status_code, record.error_type) else "info",
         names.LOG_EVENT: names.ACCESS_EVENT,
@@ -133,6 +134,9 @@ def access_values(record: RequestRecord, timestamp: str, service_name: str) -> d
         names.LOG_CLIENT_ADDRESS: record.client_address,
         names.LOG_USER_AGENT: record.user_agent,
     }
+    if record.time_to_first_byte_ns:
+        values[names.LOG_TIME_TO_FIRST_BYTE] = record.time_to_first_byte_ns / 1e9
+    return values
 
 
 _RESERVED: Final = frozenset(

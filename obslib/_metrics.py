@@ -52,6 +52,11 @@ class MetricsRecorder:
             (names.LABEL_METHOD, names.LABEL_ROUTE),
             buckets=names.BODY_SIZE_BUCKETS_BYTES,
         )
+        self._time_to_first_byte = instruments.histogram(
+            names.HTTP_SERVER_TIME_TO_FIRST_BYTE,
+            "Time until the first byte of responses that are sent in several pieces.",
+            (names.LABEL_METHOD, names.LABEL_ROUTE),
+        )
         self._max_zero_children = min(MAX_ZERO_CHILDREN, instruments.max_label_sets // _ZERO_CHILDREN_SHARE)
         self._lock = threading.Lock()
         self._series: dict[tuple[str, str, int, str, str], RequestSeries] = {}
@@ -65,6 +70,9 @@ class MetricsRecorder:
         if record.sampled:
             unix_seconds = (record.start_unix_ns + record.duration_ns) / 1e9
             exemplar = (*record.ids, seconds, unix_seconds)
+        if record.time_to_first_byte_ns:
+            first = self._time_to_first_byte.labels(record.method, record.route)
+            first.observe(record.time_to_first_byte_ns / 1e9)
         series.finish(seconds, record.request_body_bytes, record.response_body_bytes, exemplar)
 
     def hand_over(self) -> None:

@@ -19,7 +19,7 @@ from obslib._current_context import CURRENT_CONTEXT
 from obslib._exchange import Desk, Exchange
 from obslib._exposition import Exposition
 from obslib._framework import SCOPE_NATIVE_TELEMETRY, SCOPE_RECORD, ASGIApp, Message, Receive, Send
-from obslib._record import Recorder, RequestRecord, Scope, SpanRecorder, current_record
+from obslib._record import Recorder, RequestRecord, Scope, SpanRecorder, TaskRecorder, bind_record, current_record
 from obslib.settings import Settings
 
 #: What a caller's request id may be made of; anything else is replaced by one of ours.
@@ -54,6 +54,7 @@ class ObservedLayer:
         recorders: The others; the backlog tells all of them.
         backlog: Takes the records of requests that are over, and tells the recorders.
         log_pipeline: Where lines logged while a request is served go.
+        background: Told of background tasks.
         exposition: Answers `Settings.metrics_path`; None where metrics are off or have a port of their own.
         on_error: Told the signal and the exception when telemetry fails; must not raise.
         new_request_id: Makes an id for a request that brings none.
@@ -70,6 +71,7 @@ class ObservedLayer:
         recorders: Sequence[Recorder],
         backlog: Backlog,
         log_pipeline: object,
+        background: TaskRecorder | None,
         exposition: Exposition | None,
         lifetime: Lifetime,
         on_error: Callable[[str, BaseException], None],
@@ -85,7 +87,7 @@ class ObservedLayer:
         self._request_id_header = settings.request_id_header.lower().encode("latin-1")
         backlog.recorders = (*recorders,) if spans is None else (spans, *recorders)
         self._backlog = backlog
-        self._log_pipeline = log_pipeline
+        self._make_record = bind_record(log_pipeline, background)
         self._spans = spans
         self._desk = Desk(spans, backlog, on_error, clock_ns, self._request_id_header)
         self._metrics_path = settings.metrics_path
@@ -150,7 +152,7 @@ class ObservedLayer:
         """Make the record of a request and tell the recorders that it has started."""
         method = scope["method"]
         scheme = scope.get("scheme", "http")
-        record = RequestRecord(
+        record = self._make_record(
             method if method in names.KNOWN_METHODS else names.OTHER,
             scope["path"],
             scheme if scheme in _SCHEMES else names.OTHER,
@@ -173,7 +175,6 @@ class ObservedLayer:
         if client:
             record.client_address = client[0]
         scope[SCOPE_RECORD] = record
-        record.log_pipeline = self._log_pipeline
         if self._spans is not None:
             try:
                 self._spans.started(record, scope)

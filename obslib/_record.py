@@ -1,11 +1,11 @@
 """The idea obslib stands on: a request becomes one record, and each signal is a function of that record."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span
+from opentelemetry.trace import Span, SpanContext
 
 from obslib import names
 
@@ -26,6 +26,7 @@ class RequestRecord:
     __slots__ = (
         "_ids",
         "bound",
+        "caller",
         "client_address",
         "client_disconnected",
         "duration_ns",
@@ -34,7 +35,6 @@ class RequestRecord:
         "headers",
         "http_version",
         "is_urgent",
-        "log_pipeline",
         "method",
         "mount_context",
         "mount_route",
@@ -53,7 +53,13 @@ class RequestRecord:
         "start_clock_ns",
         "start_unix_ns",
         "status_code",
+        "time_to_first_byte_ns",
     )
+
+    #: Where lines logged while this request is served go; None to the pipeline that was set up last.
+    log_pipeline: ClassVar[object] = None
+    #: Told of its background tasks.
+    background: ClassVar["TaskRecorder | None"] = None
 
     def __init__(
         self, method: str, path: str, scheme: str, http_version: str, start_clock_ns: int, start_unix_ns: int
@@ -76,6 +82,8 @@ class RequestRecord:
         self.start_unix_ns = start_unix_ns
         #: One reading of the clock, which every signal reports.
         self.duration_ns = 0
+        #: Of a response that is sent in several pieces, when the first of them was; else 0.
+        self.time_to_first_byte_ns = 0
         #: The template that matched, or `""`.
         self.route = ""
         #: 0 until a response starts.
@@ -90,12 +98,12 @@ class RequestRecord:
         self.is_urgent = False
         self._ids: tuple[str, str] | None = None
         self.sampled = False
+        #: The caller's span, if this request continues its trace.
+        self.caller: SpanContext | None = None
         #: Until the request is recorded.
         self.span: Span | None = None
         #: What `obslib.bind` was given.
         self.bound: dict[str, Any] | None = None
-        #: Where lines logged while this request is served go; None to the pipeline that was set up last.
-        self.log_pipeline: object = None
         #: The OpenTelemetry context in which the request is served; set by the traces recorder.
         self.otel_context: Context | None = None
         #: The templates of the mounts passed so far, and what was in the scope when the last one was entered.
@@ -166,6 +174,22 @@ class SpanRecorder(Recorder, Protocol):
 
     def ended(self, record: RequestRecord) -> None:
         """Called once, after the last byte of the response or when it is certain that none will follow."""
+
+
+class TaskRecorder(Protocol):
+    """Told of background tasks."""
+
+    async def run(self, task_name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Await a task's work and say how it went; what it raises goes on."""
+
+
+def bind_record(log_pipeline: object, background: TaskRecorder | None) -> type[RequestRecord]:
+    """Return the class of one application's records: what all of them have in common are attributes of it."""
+    return type(
+        "RequestRecord",
+        (RequestRecord,),
+        {"__slots__": (), "log_pipeline": log_pipeline, "background": background},
+    )
 
 
 #: The record of the request that is being served here, set once per request by the middleware.

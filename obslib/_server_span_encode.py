@@ -80,6 +80,7 @@ class ServerSpanEncoder:
                 self._sizes.get(sizes_key) or self._new_sizes(sizes_key),
                 self._request_id_heads.get(len(request_id)) or self._new_request_id_head(len(request_id)),
                 request_id,
+                _first_byte(record) if record.time_to_first_byte_ns else b"",
                 _LOCAL_ROOT if parent is None else encode_parent(parent.trace_state, parent),
                 _STATUS_ERROR if record.is_failure else _STATUS_UNSET,
             )
@@ -120,6 +121,10 @@ class ServerSpanEncoder:
     def _new_request_id_head(self, size: int) -> bytes:
         whole = encode_attribute(self._request_id_attribute, ("x" * size,))
         return _keep(self._request_id_heads, size, whole[: len(whole) - size])
+
+
+def _first_byte(record: RequestRecord) -> bytes:
+    return encode_attribute(names.ATTR_TIME_TO_FIRST_BYTE, record.time_to_first_byte_ns / 1e9)
 
 
 def _attributes(values: Mapping[str, object]) -> bytes:

@@ -64,6 +64,8 @@ def outcome_attributes(record: RequestRecord, request_id_attribute: str) -> dict
     attributes[names.ATTR_REQUEST_BODY_SIZE] = record.request_body_bytes
     attributes[names.ATTR_RESPONSE_BODY_SIZE] = record.response_body_bytes
     attributes[request_id_attribute] = (record.request_id,)
+    if record.time_to_first_byte_ns:
+        attributes[names.ATTR_TIME_TO_FIRST_BYTE] = record.time_to_first_byte_ns / 1e9
     return attributes
 
 

@@ -9,12 +9,14 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from obslib import names
+from obslib._background import BackgroundRecorder
 from obslib._backlog import Backlog
 from obslib._contrib import ContribRecorder
 from obslib._errors import ErrorReporter
 from obslib._exposition import Exposition
 from obslib._framework import ASGIApp, known_routes
 from obslib._instruments import Instruments
+from obslib._late_spans import make_late_spans
 from obslib._log_render import Redactor
 from obslib._logs import LogPipeline
 from obslib._metrics import MetricsRecorder, SelfTelemetry, describe_process
@@ -77,6 +79,12 @@ class Telemetry:
             on_error=self._on_metrics_error,
         )
         self.metrics_recorder = MetricsRecorder(self.instruments) if settings.metrics_enabled else None
+        self._background = BackgroundRecorder(
+            self.instruments if settings.metrics_enabled else None,
+            self.log_pipeline if settings.logs_enabled else None,
+            self.errors.internal,
+            monotonic_ns,
+        )
         self.contrib_recorder: ContribRecorder | None = None
 
     def _before_reading(self) -> None:
@@ -107,6 +115,7 @@ class Telemetry:
             recorders=recorders,
             backlog=self.backlog,
             log_pipeline=self.log_pipeline if settings.logs_enabled else None,
+            background=self._background,
             exposition=self.exposition if on_own_path else None,
             lifetime=lifetime,
             on_error=self.errors.internal,
@@ -129,7 +138,7 @@ class Telemetry:
             self.contrib_recorder = ContribRecorder(self.settings)
             return self.contrib_recorder
         settings = self.settings
-        tracer = provider.get_tracer("obslib", __version__)
+        tracer = self._background.tracer = provider.get_tracer("obslib", __version__)
         request_id_attribute = f"{names.ATTR_RESPONSE_HEADER_PREFIX}{settings.request_id_header.lower()}"
         return TracesRecorder(
             tracer,
@@ -138,4 +147,5 @@ class Telemetry:
             settings,
             Redactor(settings.redacted_keys).is_secret,
             request_id_attribute,
+            make_late_spans(provider, settings, request_id_attribute),
         )

@@ -13,6 +13,7 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from obslib._late_spans import LateSpans
 from obslib._record import RequestRecord, Scope
 from obslib._server_span import ServerSpan
 from obslib._span_attributes import describe_outcome, final_name, initial_name, redact_query, start_attributes
@@ -36,6 +37,7 @@ class TracesRecorder:
     Args:
         tracer: Makes the spans that the factory does not.
         factory: Makes ordinary spans for a fraction of the cost; None to let the tracer make all of them.
+        late_spans: Makes those of requests that failed or were slow; None to keep none.
         is_secret: Tells by name which query parameters must not be shown.
     """
 
@@ -49,6 +51,7 @@ class TracesRecorder:
         settings: Settings,
         is_secret: Callable[[str], bool],
         request_id_attribute: str,
+        late_spans: LateSpans | None,
     ) -> None:
         self._tracer = tracer
         self._factory = factory
@@ -57,6 +60,7 @@ class TracesRecorder:
         self._trusts_callers = settings.trust_incoming_context
         self._is_secret = is_secret
         self._request_id_attribute = request_id_attribute
+        self._late_spans = late_spans
 
     def started(self, record: RequestRecord, scope: Scope) -> None:
         """Start the span, and note the context in which the application runs."""
@@ -75,6 +79,7 @@ class TracesRecorder:
         links = None
         if caller is not None and not self._trusts_callers:
             links, caller, incoming = [Link(caller)], None, _NO_CONTEXT
+        record.caller = caller
         span = None if self._factory is None or links is not None else self._factory.start(record, caller)
         record.span = span or self._start_stock_span(record, incoming, caller, links)
         record.otel_context = trace.set_span_in_context(record.span, incoming)
@@ -94,16 +99,17 @@ class TracesRecorder:
         """Complete the span and end it where the record ends; one that nobody has touched is encoded later."""
         span = record.span
         if span is None or not span.is_recording():
+            if self._late_spans is not None:
+                self._late_spans.consider(record)
             return
-        end_unix_ns = record.start_unix_ns + record.duration_ns
         if self._factory is not None and record.exception is None and isinstance(span, ServerSpan):
-            ended = self._factory.end(span, end_unix_ns)
+            ended = self._factory.end(span, record.start_unix_ns + record.duration_ns)
             if ended:
                 return
         if record.route and getattr(span, "name", "") == initial_name(record):  # unless the user has renamed it
             span.update_name(final_name(record))
         describe_outcome(span, record, self._request_id_attribute)
-        span.end(end_unix_ns)
+        span.end(record.start_unix_ns + record.duration_ns)
 
     def finished(self, record: RequestRecord) -> None:
         """Encode the span, if that is left to do."""

@@ -11,8 +11,12 @@ from typing import Final
 # Metrics: requests that a server answers
 HTTP_SERVER_REQUEST_DURATION: Final = "http_server_request_duration_seconds"
 HTTP_SERVER_ACTIVE_REQUESTS: Final = "http_server_active_requests"
+HTTP_SERVER_TIME_TO_FIRST_BYTE: Final = "http_server_time_to_first_byte_seconds"
 HTTP_SERVER_REQUEST_BODY_SIZE: Final = "http_server_request_body_size_bytes"
 HTTP_SERVER_RESPONSE_BODY_SIZE: Final = "http_server_response_body_size_bytes"
+
+# Metrics: work that is left for after the response
+BACKGROUND_TASK_DURATION: Final = "background_task_duration_seconds"
 
 # Metrics: obslib about itself
 BUILD_INFO: Final = "obslib_build_info"
@@ -33,6 +37,8 @@ LABEL_WORKER: Final = "worker"
 LABEL_REASON: Final = "reason"
 LABEL_SIGNAL: Final = "signal"
 LABEL_METRIC: Final = "metric"
+#: The name of a function; log lines about a task spell it like this, too.
+LABEL_FUNCTION: Final = "code_function_name"
 #: Attached by Prometheus' relabelling, never by the library.
 LABEL_SERVICE: Final = "service"
 LABEL_INSTANCE: Final = "instance"
@@ -48,9 +54,14 @@ KNOWN_METHODS: Final = frozenset(
 #: Values of `error_type` beside the 5xx codes.
 ERROR_CLIENT_DISCONNECT: Final = "client_disconnect"
 ERROR_INCOMPLETE_RESPONSE: Final = "incomplete_response"
+#: Values of `error_type` of background tasks: what was raised stands on the span and in the log.
+ERROR_EXCEPTION: Final = "exception"
+ERROR_CANCELLED: Final = "cancelled"
 
 #: Upper bounds in seconds. The semantic conventions' advice for HTTP durations, which is prometheus_client's default.
 DURATION_BUCKETS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+#: Upper bounds in seconds for work that nobody waits for.
+BACKGROUND_BUCKETS_SECONDS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 #: Upper bounds in bytes: powers of four from 64 B to 16 MiB.
 BODY_SIZE_BUCKETS_BYTES: Final = tuple(float(4**power) for power in range(3, 13))
 
@@ -76,11 +87,15 @@ LOG_URL_PATH: Final = "url_path"
 LOG_CLIENT_ADDRESS: Final = "client_address"
 LOG_USER_AGENT: Final = "user_agent_original"
 LOG_DURATION: Final = "duration_seconds"
+LOG_TIME_TO_FIRST_BYTE: Final = "time_to_first_byte_seconds"
 LOG_REQUEST_BODY_SIZE: Final = "http_request_body_size_bytes"
 LOG_RESPONSE_BODY_SIZE: Final = "http_response_body_size_bytes"
 #: `event` of the access line, and the logger it names.
 ACCESS_EVENT: Final = "http_request"
 ACCESS_LOGGER: Final = "obslib.access"
+#: `event` of the line about a background task that has raised, and the logger it names.
+BACKGROUND_FAILED_EVENT: Final = "background_task_failed"
+BACKGROUND_LOGGER: Final = "obslib.background"
 
 # Span attributes
 ATTR_METHOD: Final = "http.request.method"
@@ -98,6 +113,11 @@ ATTR_SERVER_PORT: Final = "server.port"
 ATTR_CLIENT_ADDRESS: Final = "client.address"
 ATTR_USER_AGENT: Final = "user_agent.original"
 ATTR_PROTOCOL_VERSION: Final = "network.protocol.version"
+#: Of a response that is sent in several pieces, in seconds.
+ATTR_TIME_TO_FIRST_BYTE: Final = "obslib.time_to_first_byte"
+#: Whether the span was kept at its end, because the request failed or was slow.
+ATTR_KEPT_LATE: Final = "obslib.kept_late"
+ATTR_CODE_FUNCTION_NAME: Final = "code.function.name"
 #: Followed by the lower-case name of the request-id header; the value is a list with one element.
 ATTR_RESPONSE_HEADER_PREFIX: Final = "http.response.header."
 

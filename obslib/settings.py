@@ -90,6 +90,10 @@ class Settings:
     #: As `OTEL_TRACES_SAMPLER`; the ratio (0–1) is for the samplers that take one.
     traces_sampler: str = "parentbased_always_on"
     traces_sampler_ratio: float = 1.0
+    #: Send the server span of a request that failed, though its trace was not drawn.
+    traces_keep_errors: bool = False
+    #: The same of a request that took longer than this many seconds; None for none.
+    traces_keep_slower_than_seconds: float | None = None
     #: Make obslib's tracer provider the global one where none is set.
     global_tracer_provider: bool = True
     #: `otlp`, or `none` to keep ids and exemplars but send nothing.
@@ -158,7 +162,9 @@ def _validate(settings: Settings) -> None:
     for name, allowed in choices.items():
         _demand(getattr(settings, name) in allowed, settings, name, f"one of {', '.join(allowed)}")
     for name, (low, high) in RANGES.items():
-        _demand(low <= getattr(settings, name) <= high, settings, name, f"between {low:.10g} and {high:.10g}")
+        value = getattr(settings, name)
+        valid = value is None or low <= value <= high
+        _demand(valid, settings, name, f"between {low:.10g} and {high:.10g}")
     queue_spans = settings.span_queue_max_spans
     fits = settings.span_batch_max_spans <= queue_spans
     _demand(fits, settings, "span_batch_max_spans", f"no larger than span_queue_max_spans, {queue_spans}")
@@ -170,6 +176,8 @@ def _validate(settings: Settings) -> None:
     for path in settings.excluded_paths:
         valid = path.startswith("/") and "*" not in path.removesuffix("/*")
         _demand(valid, settings, "excluded_paths", "paths that begin with /, with nothing but a final /* as a wildcard")
+    keeps = settings.traces_keep_errors or settings.traces_keep_slower_than_seconds is not None
+    _demand(not keeps or settings.engine == "obslib", settings, "engine", "obslib where traces_keep_… is set")
     is_endpoint = is_url(settings.otlp_traces_endpoint)
     _demand(is_endpoint, settings, "otlp_traces_endpoint", "a URL that begins with http:// or https://")
 

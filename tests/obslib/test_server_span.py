@@ -303,13 +303,20 @@ def test_a_record_with_a_span_that_is_none_has_no_ids() -> None:
 
 async def test_incoming_parent() -> None:
     """A caller's trace is continued with its state, and its parent is marked as remote."""
+    seen: list[SpanContext] = []
+
+    def handle() -> None:
+        seen.append(trace.get_current_span().get_span_context())
+
     for headers in ([], [(b"tracestate", b"a=1")]):
-        with served(app_that(lambda: None)) as running:
+        with served(app_that(handle)) as running:
             traceparent = (b"traceparent", b"00-" + b"4b" * 16 + b"-" + b"0f" * 8 + b"-01")
             await call(running.app, http_scope("/items/1", headers=[traceparent, *headers]))
             [span] = running.spans()
         assert (span.trace_id.hex(), span.parent_span_id.hex(), span.flags) == ("4b" * 16, "0f" * 8, 0x300)
         assert span.trace_state == ("a=1" if headers else "")
+        assert ids_of(seen[-1]) == span.trace_id + span.span_id
+        assert (seen[-1].trace_state.to_header(), seen[-1].trace_flags) == (span.trace_state, 1)
 
 
 async def test_gate_closed() -> None:
@@ -337,6 +344,7 @@ RECORDS: st.SearchStrategy[dict[str, Any]] = st.builds(
     sizes=st.tuples(st.integers(0, 2**40), st.integers(0, 2**40)),
     request_id=st.text("abcdef0123456789-", min_size=1, max_size=128),
     duration_ns=st.integers(0, 2**50),
+    first_byte_ns=st.sampled_from([0, 1, 2**40]),
     parent=st.sampled_from(
         [
             None,
@@ -359,6 +367,7 @@ def a_record(values: dict[str, Any]) -> RequestRecord:
     record.route, record.status_code, record.error_type = values["route"], values["status"], values["error_type"]
     record.request_body_bytes, record.response_body_bytes = values["sizes"]
     record.request_id, record.duration_ns = values["request_id"], values["duration_ns"]
+    record.time_to_first_byte_ns = values.get("first_byte_ns", 0)
     return record
 
 
