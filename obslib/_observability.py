@@ -27,7 +27,8 @@ from obslib._sink import LineSink
 from obslib._stdlib_bridge import StdlibBridge
 from obslib._telemetry import Telemetry
 from obslib._traces import make_propagator
-from obslib.settings import UNKNOWN_SERVICE, Settings
+from obslib.exceptions import ConfigurationError
+from obslib.settings import LEVELS, UNKNOWN_SERVICE, Settings
 
 if TYPE_CHECKING:
     from obslib._metrics_server import MetricsServer
@@ -137,6 +138,23 @@ class Observability:
         return self._telemetry.instruments.histogram(
             name, documentation, labels, buckets=buckets, max_label_sets=max_label_sets
         )
+
+    def set_log_level(self, level: str) -> None:
+        """
+        Let through the lines of another level and above, from now on.
+
+        Args:
+            level: One of those that `Settings.log_level` takes, in any case.
+
+        Raises:
+            ConfigurationError: It is none of them.
+        """
+        level_number = LEVELS.get(level.upper())
+        if level_number is None:
+            raise ConfigurationError(f"The log level must be one of {', '.join(LEVELS)}, not {level!r}.")
+        self._telemetry.log_pipeline.level_number = level_number
+        if self._bridge is not None:
+            self._bridge.set_level(level_number)
 
     def flush(self, timeout_seconds: float | None = None) -> bool:
         """
@@ -266,7 +284,7 @@ class Observability:
     def _set_up_loggers(self, bridge: StdlibBridge) -> None:
         from obslib._structlog import configure_structlog  # noqa: PLC0415 -- see obslib.get_logger
 
-        self._undos.append(configure_structlog(self.settings.log_level_number))
+        self._undos.append(configure_structlog())
         bridge.install()
         self._undos.append(bridge.uninstall)
 

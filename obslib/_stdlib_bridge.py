@@ -75,6 +75,12 @@ class StdlibBridge:
             logger.propagate = True
             logger.disabled = name in _REPLACED_LOGGERS
 
+    def set_level(self, level_number: int) -> None:
+        """Let lines of this level and above through, whichever logger they come from."""
+        self._level_number = level_number
+        if "" in self._before:
+            logging.getLogger().setLevel(level_number)
+
     def uninstall(self) -> None:
         """Put everything back."""
         for name, (handlers, level, propagate, disabled) in self._before.items():

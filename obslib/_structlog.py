@@ -31,12 +31,13 @@ def make_logger(name: str, values: dict[str, Any]) -> FilteringBoundLogger:
     return cast(FilteringBoundLogger, logger.bind(logger=name, **values))
 
 
-def configure_structlog(level_number: int) -> Callable[[], None]:
+def configure_structlog() -> Callable[[], None]:
     """Send the lines of `structlog.get_logger()` through obslib; return the undo."""
     before = structlog.get_config() if structlog.is_configured() else None
     structlog.configure(
         processors=PROCESSORS,
-        wrapper_class=structlog.make_filtering_bound_logger(level_number),
+        # The pipeline filters: its level can change while the service runs, and these loggers are kept.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         context_class=dict,
         logger_factory=lambda *_args: _OUTPUT,
         cache_logger_on_first_use=True,

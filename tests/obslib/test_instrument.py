@@ -492,3 +492,42 @@ say(status=os.wait()[1])
 observability.shutdown()
 """)
     assert said == {"status": 0}
+
+
+def test_log_level_that_is_none() -> None:
+    """A wrong level says which ones there are, and a right one is undone with the rest."""
+    said = run("""
+observability = obslib.instrument(FastAPI())
+observability.set_log_level("error")
+during = logging.getLogger().level
+try:
+    observability.set_log_level("LOUD")
+except exceptions.ConfigurationError as error:
+    sentence = str(error)
+observability.shutdown()
+say(sentence=sentence, levels=[during, logging.getLogger().level])
+""")
+    assert said["sentence"] == "The log level must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, not 'LOUD'."
+    assert said["levels"] == [40, 30]
+
+
+def test_log_level_decides_about_every_line() -> None:
+    """Every logger follows it at once: ours, structlog's that were used before, and the standard library's."""
+    lines = run_python(
+        PRELUDE
+        + """
+observability = obslib.instrument(FastAPI(), Settings(service_name="s", log_format="json", log_level="WARNING"))
+loggers = (obslib.get_logger("ours"), structlog.get_logger().bind(logger="theirs"), logging.getLogger("stdlib"))
+for level in ("WARNING", "DEBUG", "ERROR"):
+    observability.set_log_level(level)
+    for logger in loggers:
+        logger.debug(level)
+        logger.warning(level)
+observability.shutdown()
+"""
+    )
+    assert [(line["event"], line["level"], line["logger"]) for line in lines if line["logger"] in {"ours", "theirs", "stdlib"}] == [
+        ("WARNING", "warning", "ours"), ("WARNING", "warning", "theirs"), ("WARNING", "warning", "stdlib"),
+        ("DEBUG", "debug", "ours"), ("DEBUG", "warning", "ours"), ("DEBUG", "debug", "theirs"),
+        ("DEBUG", "warning", "theirs"), ("DEBUG", "debug", "stdlib"), ("DEBUG", "warning", "stdlib"),
+    ]  # fmt: skip
