@@ -127,6 +127,10 @@ bench-quick: $(BENCH_READY) ## the main rows of it, in two minutes
 profile: $(BENCH_READY) ## where the microseconds of a request go: a table and a flame graph
 	$(BENCH_VENV)/bin/python -m benchmarks.profile
 
+.PHONY: soak
+soak: $(READY) ## a million hostile requests through one process: does its memory stay where it is?
+	$(BIN)/python -m benchmarks.soak
+
 .PHONY: clean
 clean: ## remove what was made in this folder; the components' cache stays
 	rm -rf $(VENV) $(BENCH_VENV) .stack .bench build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,6 +11,8 @@ _DOCS: Final = ROOT / "docs"
 _RESULTS: Final = ("<!-- The bench writes from here … -->", "<!-- … to here. -->")
 _PROFILE: Final = ("<!-- The profile is written from here … -->", "<!-- … as far as here. -->")
 
+_SOAK: Final = ("<!-- The soak writes from here … -->", "<!-- … up to here. -->")
+
 
 def publish(text: str, results: str, plot: Path, docs: Path = _DOCS) -> None:
     """
@@ -39,6 +41,17 @@ def publish_profile(text: str, picture: Path, docs: Path = _DOCS) -> None:
     """
     shutil.copyfile(picture, docs / "profile.png")
     _replace(docs, _PROFILE, f"```text\n{text}\n```\n\n![Flame graph of a server with all signals](profile.png)")
+
+
+def publish_soak(text: str, docs: Path = _DOCS) -> None:
+    """
+    Replace what the soak found in `performance.md`.
+
+    Args:
+        text: What it printed.
+        docs: Where the page is.
+    """
+    _replace(docs, _SOAK, f"```text\n{text}\n```")
 
 
 def _replace(docs: Path, marks: tuple[str, str], part: str) -> None:
