@@ -104,10 +104,28 @@ def _open(value: Any) -> Mapping[Any, object] | Iterable[object] | None:
         return dict(zip(value._fields, value, strict=False))
     if isinstance(value, (Mapping, list, tuple)):
         return value
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    shown = _shown_fields(value)
+    return None if shown is None else {name: getattr(value, name, None) for name in shown}
+
+
+def _shown_fields(value: Any) -> list[str] | None:
+    """
+    Return the fields of a dataclass, a pydantic model or an attrs object; None for anything else.
+
+    Not those that their class keeps out of `repr`, and none that begins with an underscore.
+    """
+    kind = type(value)
     if is_dataclass(value) and not isinstance(value, type):
-        # Like orjson, which shows no field that begins with an underscore.
-        return {field.name: getattr(value, field.name, None) for field in fields(value) if field.name[0] != "_"}
-    return None
+        found = [(field.name, field.repr) for field in fields(value)]
+    elif isinstance(models := getattr(kind, "model_fields", getattr(kind, "__fields__", None)), dict):
+        found = [(name, getattr(field, "repr", True)) for name, field in models.items()]
+    elif isinstance(attributes := getattr(kind, "__attrs_attrs__", None), tuple):
+        found = [(attribute.name, attribute.repr is not False) for attribute in attributes]
+    else:
+        return None
+    return [name for name, is_shown in found if is_shown and not name.startswith("_")]
 
 
 class Clock:

@@ -8,8 +8,10 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import pydantic
 import pytest
 import structlog
 from fastapi import BackgroundTasks, FastAPI
@@ -252,6 +254,24 @@ class Slotted:
     password: str = field(init=False)
 
 
+class Model(pydantic.BaseModel):
+    user: str
+    password: str
+    notes: str = pydantic.Field(default="never shown", repr=False)
+
+
+class Defined:
+    """What `attrs.define` makes of a class, as far as its fields go."""
+
+    __attrs_attrs__ = tuple(
+        SimpleNamespace(name=name, repr=is_shown)
+        for name, is_shown in (("user", True), ("password", True), ("notes", False))
+    )
+
+    def __init__(self, user: str, password: str) -> None:
+        self.user, self.password, self.notes = user, password, "never shown"
+
+
 class Row(list[object]): ...
 
 
@@ -274,6 +294,8 @@ class Headers(Mapping[str, str]):
         Pair("ada", "p4ss"),
         Login("ada", "p4ss"),
         Headers(),
+        Model(user="ada", password="p4ss"),
+        Defined("ada", "p4ss"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -281,8 +303,16 @@ def test_redaction_in_containers_of_other_classes(telemetry: Captured, value: ob
     """Whatever has keys or fields, and comes out as an object, comes out without its secrets."""
     log.info("login", given=value, deep=Row([{"item": (value,)}]))
     [line] = telemetry.lines
+    assert "p4ss" not in telemetry.text
     shown = {"user": "ada", "password": "[REDACTED]"}
     assert (line["given"], line["deep"]) == (shown, [{"item": [shown]}])
+
+
+def test_redaction_in_a_set(telemetry: Captured) -> None:
+    """A set comes out as a list, its members without their secrets."""
+    log.info("login", given={Pair("ada", "p4ss")}, plain=frozenset({1}))
+    [line] = telemetry.lines
+    assert (line["given"], line["plain"]) == ([{"user": "ada", "password": "[REDACTED]"}], [1])
 
 
 def test_redaction_of_what_cannot_be_looked_into(telemetry: Captured) -> None:
