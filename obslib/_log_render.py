@@ -119,7 +119,9 @@ def _shown_fields(value: Any) -> list[str] | None:
     kind = type(value)
     if is_dataclass(value) and not isinstance(value, type):
         found = [(field.name, field.repr) for field in fields(value)]
-    elif isinstance(models := getattr(kind, "model_fields", getattr(kind, "__fields__", None)), dict):
+    elif isinstance(
+        models := getattr(kind, "model_fields" if hasattr(kind, "model_fields") else "__fields__", None), dict
+    ):
         found = [(name, getattr(field, "repr", True)) for name, field in models.items()]
     elif isinstance(attributes := getattr(kind, "__attrs_attrs__", None), tuple):
         found = [(attribute.name, attribute.repr is not False) for attribute in attributes]
