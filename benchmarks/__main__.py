@@ -26,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What obslib and its peers cost.")
     parser.add_argument("--quick", action="store_true", help="the main rows only, in two minutes")
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="fewer and shorter rounds of the full run: 0.1 to try it"
+        "--scale", type=float, default=1.0, help="fewer rounds and stretches of the full run: 0.1 to try it"
     )
     parser.add_argument("--docs", action="store_true", help="write what was found into docs/performance.md")
     parser.add_argument("--output", type=Path, default=_OUTPUT, help="directory for the JSON and the plot")

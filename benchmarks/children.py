@@ -108,10 +108,21 @@ class Child:
                 return
         raise ChildError(f"{self.log.stem} does not answer:\n{self.log.read_text()[-4000:]}")
 
+    def pause(self) -> None:
+        """Stop it and its workers where they are."""
+        for pid in self.pids:
+            os.kill(pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        for pid in reversed(self.pids):
+            os.kill(pid, signal.SIGCONT)
+
     def stop(self) -> None:
         """End it and its workers; returns when they are gone."""
         if self._process.poll() is None:
             left = [psutil.Process(pid) for pid in self.pids]
+            self.resume()  # it may be paused
             self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(_STOP_SECONDS)

@@ -1,16 +1,21 @@
 """CPU a request above the bare application, in a closed loop; and the latency's tail there."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from benchmarks import variants
+from benchmarks import pairing, variants
 from benchmarks.estimates import Estimate, estimate
+from benchmarks.latencies import Microseconds, percentile_seconds
 from benchmarks.rows import Row
 from benchmarks.site import Case, Sample, Site
 from benchmarks.variants import Variant
 
 MANY_ROUTES: Final = 200
+#: Short enough for the machine to be as fast as in the stretches beside it, long enough for some thousand requests.
+STRETCH_SECONDS: Final = 0.4
+_BARE: Final = variants.BARE.name
+_CONTROL: Final = variants.CONTROL.name
 _COST_ROWS: Final = (
     ("all three signals, every request sampled", 0.35, variants.ALL),
     ("the same, unsampled", 0.18, variants.UNSAMPLED),
@@ -48,21 +53,19 @@ def run(
     cases: Sequence[Case],
     *,
     rounds: int,
-    seconds: int,
+    repeats: int,
     told: Callable[[str], None],
-    both_ways: bool = True,
     enough: Callable[[int], bool] = lambda _: False,
 ) -> list[Sample]:
     """
-    Measure all cases in each round, with fresh processes, beginning with another one each time.
+    Measure all cases in each round, with fresh processes.
 
     Args:
         site: Where.
-        cases: What.
+        cases: What; the first is the reference for all others.
         rounds: How often.
-        seconds: How long each case is under load, each way.
+        repeats: How many stretches each case has in a round.
         told: Told of each round.
-        both_ways: Whether a round goes through the cases backwards, too: a machine that slows down meanwhile slows all.
         enough: Asked after each round, with their number, whether to end early.
     """
     samples: list[Sample] = []
@@ -70,70 +73,82 @@ def run(
         if round_ and enough(round_):
             break
         told(f"CPU a request: round {round_ + 1} of {rounds}, {len(cases)} servers")
-        turn = round_ * 3 % len(cases)
-        with site.serving([*cases[turn:], *cases[:turn]]) as servers:
-            turned = [*servers, *reversed(servers)] if both_ways else servers
-            samples += [site.closed_loop(server, round_, seconds) for server in turned]
+        with site.serving(cases) as servers:
+            samples += pairing.take(
+                servers, round_, repeats, lambda server, number: site.closed_loop(server, number, STRETCH_SECONDS)
+            )
     return samples
 
 
 class Costs:
     """
-    Figures from the samples of `run`.
+    Figures from the samples of `run` whose reference is the bare application.
 
     Args:
         samples: All of them.
     """
 
     def __init__(self, samples: Sequence[Sample]) -> None:
-        self._by_label: dict[str, dict[int, list[Sample]]] = {}
-        for sample in samples:
-            self._by_label.setdefault(sample.label, {}).setdefault(sample.round, []).append(sample)
-        self.rounds = sorted({sample.round for sample in samples})
+        self._samples = samples
+        self._multiples = pairing.multiples(samples, lambda sample: sample.cpu_seconds_per_request)
+        self._latencies = pairing.latencies_by_round(samples)
+        self._labels = {sample.label for sample in samples}
 
     def has(self, variant: Variant) -> bool:
         """Whether a variant was measured."""
-        return variant.name in self._by_label
-
-    def cpu_seconds(self, label: str, round_: int) -> float:
-        """CPU seconds a request in a round, however many stretches that had: each request counts once."""
-        own = self._by_label[label][round_]
-        requests = sum(sample.load.requests for sample in own)
-        return sum(sample.cpu_seconds_per_request * sample.load.requests for sample in own) / requests
+        return variant.name in self._labels
 
     def cost(self, label: str) -> Estimate:
         """CPU a request above the bare application, as a multiple of the bare application's own."""
-        return estimate([self.cpu_seconds(label, round_) / self._bare(round_) - 1 for round_ in self.rounds])
+        return pairing.estimated(
+            self._multiples,
+            [_CONTROL, label],
+            lambda rounds: statistics.median(means[label] / _bare(means) - 1 for means in rounds),
+        )
 
     def control(self) -> Estimate:
         """What the same method finds between the bare application and itself."""
-        control, bare = variants.CONTROL.name, variants.BARE.name
-        return estimate(
-            [self.cpu_seconds(control, round_) / self.cpu_seconds(bare, round_) - 1 for round_ in self.rounds]
+        return pairing.estimated(
+            self._multiples, [_CONTROL], lambda rounds: statistics.median(means[_CONTROL] - 1 for means in rounds)
         )
 
     def route_growth(self, variant: Variant) -> Estimate:
         """Cost in CPU seconds at many routes, over that at few."""
-        return estimate([self._growth(variant, round_) for round_ in self.rounds])
+        many, bare_many = f"{variant.name}-{MANY_ROUTES}", f"{variants.BARE.name}-{MANY_ROUTES}"
+        return pairing.estimated(
+            self._multiples,
+            [_CONTROL, variant.name, many, bare_many],
+            lambda rounds: (
+                statistics.median(means[many] - means[bare_many] for means in rounds)
+                / statistics.median(means[variant.name] - _bare(means) for means in rounds)
+            ),
+        )
 
     def tail(self, variant: Variant) -> Estimate:
         """p99/p50, over the bare application's."""
         return estimate(
             [
-                self._tail(variant.name, round_)
-                / ((self._tail(variants.BARE.name, round_) + self._tail(variants.CONTROL.name, round_)) / 2)
-                for round_ in self.rounds
+                _tail(labels[variant.name]) / statistics.fmean([_tail(labels[_BARE]), _tail(labels[_CONTROL])])
+                for labels in self._latencies.values()
             ]
         )
 
+    def tail_control(self) -> Estimate:
+        """The same of the bare application over itself."""
+        return estimate([_tail(labels[_CONTROL]) / _tail(labels[_BARE]) for labels in self._latencies.values()])
+
     def bare_capacity(self) -> float:
         """Requests a second of the bare application."""
-        loads = [sample.load for round_ in self.rounds for sample in self._by_label[variants.BARE.name][round_]]
-        return estimate([load.requests / load.duration_seconds for load in loads]).median
+        loads = [sample.load for sample in self._samples if sample.label == _BARE]
+        return statistics.median(load.requests / load.duration_seconds for load in loads)
 
     def bare_seconds(self) -> Estimate:
         """CPU seconds a request of the bare application."""
-        return estimate([self._bare(round_) for round_ in self.rounds])
+        rounds: dict[int, list[float]] = {}
+        for sample in self._samples:
+            if sample.label == _BARE:
+                rounds.setdefault(sample.round, []).append(sample.cpu_seconds_per_request)
+        return estimate([statistics.fmean(own) for own in rounds.values()])
 
     def rows(self) -> list[Row]:
         """Return the rows that the samples can answer."""
@@ -154,10 +169,13 @@ class Costs:
                 unit="ratio",
                 bar=1.15,
                 ours=self.tail(variants.ALL),
-                peers={peer.title: self.tail(peer) for peer in peers if peer.spans},
+                peers={
+                    variants.CONTROL.title: self.tail_control(),
+                    **{peer.title: self.tail(peer) for peer in peers if peer.spans},
+                },
             )
         )
-        if f"{variants.ALL.name}-{MANY_ROUTES}" in self._by_label:
+        if f"{variants.ALL.name}-{MANY_ROUTES}" in self._labels:
             rows.append(
                 Row(
                     measure=f"cost at {MANY_ROUTES} routes over cost at 10",
@@ -169,14 +187,11 @@ class Costs:
             )
         return rows
 
-    def _bare(self, round_: int) -> float:
-        return (self.cpu_seconds(variants.BARE.name, round_) + self.cpu_seconds(variants.CONTROL.name, round_)) / 2
 
-    def _growth(self, variant: Variant, round_: int) -> float:
-        many = self.cpu_seconds(f"{variant.name}-{MANY_ROUTES}", round_)
-        many -= self.cpu_seconds(f"{variants.BARE.name}-{MANY_ROUTES}", round_)
-        return many / (self.cpu_seconds(variant.name, round_) - self._bare(round_))
+def _bare(means: Mapping[str, float]) -> float:
+    """Both bare applications together: the first is the reference, so it is 1."""
+    return (1 + means[_CONTROL]) / 2
 
-    def _tail(self, label: str, round_: int) -> float:
-        loads = [sample.load for sample in self._by_label[label][round_]]
-        return statistics.mean(load.p99_seconds / load.p50_seconds for load in loads)
+
+def _tail(latencies: Microseconds) -> float:
+    return percentile_seconds(latencies, 0.99) / percentile_seconds(latencies, 0.5)

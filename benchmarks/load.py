@@ -1,13 +1,16 @@
-"""Load from wrk, in a closed loop, and from vegeta, at a fixed rate; both report in seconds."""
+"""Load from wrk, in a closed loop, and from vegeta, at a fixed rate."""
 
 import json
-import math
+import signal
 import subprocess
-from dataclasses import dataclass
+import time
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from benchmarks.children import LOAD_CPU, pinned_to
+from benchmarks.latencies import Microseconds, percentile_seconds
 from benchmarks.tools import Tools
 from stack.components.catalogue import Component
 
@@ -32,6 +35,7 @@ class Load:
     p99_seconds: float
     p999_seconds: float
     max_seconds: float
+    latencies: Microseconds = field(default_factory=dict, repr=False)
 
 
 class Generators:
@@ -47,49 +51,84 @@ class Generators:
         self._tools = tools
         self._directory = directory
 
-    def closed_loop(self, url: str, seconds: int, connections: int = CONNECTIONS) -> Load:
+    def closed_loop(self, url: str, seconds: float, connections: int = CONNECTIONS) -> Load:
         """Ask as fast as the answers come."""
-        command = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SUMMARY), url]
-        output = _run(self._tools.wrk, "wrk", command, seconds)
-        return checked(Load(**json.loads(output.splitlines()[-1])), url)
+        # wrk knows whole seconds only, but ends in good order when it is interrupted.
+        command = ["-t1", f"-c{connections}", f"-d{_GRACE_SECONDS}s", "-s", str(_SUMMARY), url]
+        program = self._tools.wrk
+        with subprocess.Popen(
+            pinned_to(LOAD_CPU, [program.command("wrk"), *command]),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=program.environment(),
+        ) as wrk:
+            assert wrk.stdout is not None
+            begins = wrk.stdout.readline()
+            time.sleep(seconds)
+            wrk.send_signal(signal.SIGINT)
+            output = begins + wrk.communicate(timeout=_GRACE_SECONDS)[0]
+        if wrk.returncode:
+            raise LoadError(f"wrk failed: {output.strip()}")
+        return checked(closed_loop_load(output), url)
 
-    def open_loop(self, url: str, seconds: int, rate: int) -> Load:
+    def open_loop(self, url: str, seconds: float, rate: int) -> Load:
         """Ask `rate` times a second, whatever the answers do: who cannot carry that fails some, which are counted."""
         results = self._directory / "vegeta.bin"
         targets = self._directory / "vegeta.targets"
         targets.write_text(f"GET {url}\n")
-        options = [f"-rate={rate}", f"-duration={seconds}s", "-workers=8", "-max-workers=256", "-timeout=5s"]
+        options = [
+            f"-rate={rate}",
+            f"-duration={round(seconds * 1000)}ms",
+            "-workers=8",
+            "-max-workers=256",
+            "-timeout=5s",
+        ]
         _run(
             self._tools.vegeta,
             "vegeta",
             ["attack", *options, f"-targets={targets}", f"-output={results}"],
             seconds,
         )
-        return percentiles(_run(self._tools.vegeta, "vegeta", ["encode", "-to=csv", str(results)], 0))
+        return open_loop_load(_run(self._tools.vegeta, "vegeta", ["encode", "-to=csv", str(results)], 0))
 
 
-def percentiles(csv: str) -> Load:
+def closed_loop_load(output: str) -> Load:
+    """Read what wrk printed last."""
+    told = json.loads(output.splitlines()[-1])
+    latencies = {int(microseconds): count for microseconds, count in told.pop("latencies").items()}
+    return _load(latencies, **told)
+
+
+def open_loop_load(csv: str) -> Load:
     """Read the lines of `vegeta encode -to=csv`."""
     # Time stamp, status, latency in nanoseconds, …; one line a request.
     rows = [line.split(",", 3)[:3] for line in csv.splitlines()]
-    latencies = sorted(int(row[2]) / 1e9 for row in rows)
     stamps = [int(row[0]) for row in rows]
-
-    def percentile(part: float) -> float:
-        return latencies[min(len(latencies) - 1, math.ceil(part * len(latencies)) - 1)]
-
-    return Load(
+    return _load(
+        Counter(round(int(row[2]) / 1000) for row in rows),
         requests=len(rows),
         duration_seconds=(max(stamps) - min(stamps)) / 1e9,
         errors=sum(row[1] != "200" for row in rows),
-        p50_seconds=percentile(0.5),
-        p99_seconds=percentile(0.99),
-        p999_seconds=percentile(0.999),
-        max_seconds=latencies[-1],
     )
 
 
-def _run(component: Component, executable: str, arguments: list[str], seconds: int) -> str:
+def _load(latencies: Microseconds, *, requests: int, duration_seconds: float, errors: int) -> Load:
+    if not latencies:
+        raise LoadError("No request was answered.")
+    return Load(
+        requests=requests,
+        duration_seconds=duration_seconds,
+        errors=errors,
+        p50_seconds=percentile_seconds(latencies, 0.5),
+        p99_seconds=percentile_seconds(latencies, 0.99),
+        p999_seconds=percentile_seconds(latencies, 0.999),
+        max_seconds=max(latencies) / 1e6,
+        latencies=latencies,
+    )
+
+
+def _run(component: Component, executable: str, arguments: list[str], seconds: float) -> str:
     answer = subprocess.run(
         pinned_to(LOAD_CPU, [component.command(executable), *arguments]),
         capture_output=True,

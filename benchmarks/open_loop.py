@@ -3,14 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks import variants
+from benchmarks import pairing, variants
 from benchmarks.estimates import Estimate, estimate
+from benchmarks.latencies import percentile_seconds
 from benchmarks.rows import Row
 from benchmarks.site import Case, Sample, Site
 from benchmarks.variants import Variant
 
 #: Of what the bare application can carry.
 PART_OF_CAPACITY: Final = 0.4
+#: Some thousand requests, of which tens are beyond the p99.
+STRETCH_SECONDS: Final = 1.0
 VARIANTS: Final = (
     variants.BARE,
     variants.CONTROL,
@@ -23,27 +26,30 @@ VARIANTS: Final = (
 
 
 def run(
-    site: Site, chosen: Sequence[Variant], *, rate: int, rounds: int, seconds: int, told: Callable[[str], None]
+    site: Site, chosen: Sequence[Variant], *, rate: int, rounds: int, repeats: int, told: Callable[[str], None]
 ) -> list[Sample]:
-    """Measure each variant in each round, with fresh processes."""
+    """Measure each variant in each round, with fresh processes; the first is the reference."""
     samples = []
     cases = [Case(label=variant.name, variant=variant) for variant in chosen]
     for round_ in range(rounds):
         told(f"latency at {rate} requests a second: round {round_ + 1} of {rounds}, {len(cases)} servers")
-        turn = round_ * 3 % len(cases)
-        with site.serving([*cases[turn:], *cases[:turn]]) as servers:
-            samples += [site.open_loop(server, round_, seconds, rate) for server in servers]
+        with site.serving(cases) as servers:
+            samples += pairing.take(
+                servers, round_, repeats, lambda server, number: site.open_loop(server, number, STRETCH_SECONDS, rate)
+            )
     return samples
 
 
 def row(samples: Sequence[Sample]) -> Row:
-    """p99 over the bare application's in the same round."""
-    p99 = {(sample.label, sample.round): sample.load.p99_seconds for sample in samples}
-    rounds = sorted({sample.round for sample in samples})
+    """p99 of all a round's stretches, over the bare application's in the same round."""
+    p99 = [
+        {label: percentile_seconds(latencies, 0.99) for label, latencies in labels.items()}
+        for labels in pairing.latencies_by_round(samples).values()
+    ]
+    bare, control = variants.BARE.name, variants.CONTROL.name
 
     def over_bare(variant: Variant) -> Estimate:
-        bare, control = variants.BARE.name, variants.CONTROL.name
-        return estimate([p99[variant.name, at] / ((p99[bare, at] + p99[control, at]) / 2) for at in rounds])
+        return estimate([own[variant.name] / ((own[bare] + own[control]) / 2) for own in p99])
 
     measured = {sample.label for sample in samples}
     peers = [variant for variant in variants.PEERS if variant.name in measured]
@@ -53,7 +59,7 @@ def row(samples: Sequence[Sample]) -> Row:
         bar=1.4,
         ours=over_bare(variants.ALL),
         peers={
-            "bare again": estimate([p99[variants.CONTROL.name, at] / p99[variants.BARE.name, at] for at in rounds]),
+            variants.CONTROL.title: estimate([own[control] / own[bare] for own in p99]),
             **{peer.title: over_bare(peer) for peer in peers},
         },
     )

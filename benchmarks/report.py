@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks import variants
 from benchmarks.estimates import Estimate
+from benchmarks.pairing import MOST_DISTURBED_PART
 from benchmarks.rows import Row, Unit
 from benchmarks.run import Findings
 
@@ -72,6 +73,7 @@ def whole(findings: Findings, described: Mapping[str, object]) -> str:
             ),
             *_undelivered(findings.deliveries),
             *_overrun(findings),
+            _disturbed(findings),
             *_dropped(findings.dropped),
         ]
     )
@@ -99,6 +101,17 @@ def _dropped(dropped: Mapping[str, Mapping[str, int]]) -> list[str]:
         )
         for label, reasons in dropped.items()
     ]
+
+
+def _disturbed(findings: Findings) -> str:
+    """Tell how often others were at work on the server's CPU."""
+    samples = [sample for own in findings.samples.values() for sample in own]
+    repeated = sum(sample.tries - 1 for sample in samples)
+    left = sum(sample.disturbed_part > MOST_DISTURBED_PART for sample in samples)
+    return (
+        f"{len(samples)} stretches, {repeated} more repeated because others took more than "
+        f"{MOST_DISTURBED_PART:.0%} of the server's CPU meanwhile, as they did in {left} of those that count"
+    )
 
 
 def _overrun(findings: Findings) -> list[str]:

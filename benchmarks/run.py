@@ -40,7 +40,7 @@ def quick(site: Site, told: Callable[[str], None]) -> Findings:
         return rounds >= _LEAST_ROUNDS and spent * (rounds + 1) / rounds > _QUICK_SECONDS
 
     cases = cpu.few_routes(chosen)
-    samples = cpu.run(site, cases, rounds=_QUICK_ROUNDS, seconds=1, told=told, both_ways=False, enough=enough)
+    samples = cpu.run(site, cases, rounds=_QUICK_ROUNDS, repeats=2, told=told, enough=enough)
     findings = _begin(samples)
     _add_imports(findings, rounds=5, told=told)
     findings.deliveries = site.deliveries()
@@ -54,7 +54,7 @@ def full(site: Site, told: Callable[[str], None], *, scale: float = 1.0) -> Find
     Args:
         site: Where.
         told: Told of each step.
-        scale: Makes rounds and stretches fewer and shorter, to see whether everything works.
+        scale: Makes rounds and stretches fewer, to see whether everything works.
     """
 
     def scaled(number: int) -> int:
@@ -62,26 +62,26 @@ def full(site: Site, told: Callable[[str], None], *, scale: float = 1.0) -> Find
 
     chosen = [variants.BARE, variants.CONTROL, *variants.OURS, *variants.PEERS]
     cases = [*cpu.few_routes(chosen), *cpu.many_routes(chosen)]
-    findings = _begin(cpu.run(site, cases, rounds=scaled(10), seconds=scaled(2), told=told))
+    findings = _begin(cpu.run(site, cases, rounds=scaled(9), repeats=scaled(3), told=told))
     rate = int(findings.capacity * open_loop.PART_OF_CAPACITY)
     samples = findings.samples
     findings.raw["open_loop_rate"] = rate
 
     samples["open_loop"] = open_loop.run(
-        site, open_loop.VARIANTS, rate=rate, rounds=scaled(6), seconds=scaled(10), told=told
+        site, open_loop.VARIANTS, rate=rate, rounds=scaled(7), repeats=scaled(2), told=told
     )
     findings.rows.append(open_loop.row(samples["open_loop"]))
 
-    scraped = scrape.run(site, rate=rate, pairs=scaled(6), seconds=scaled(10), told=told)
+    scraped = scrape.run(site, rate=rate, pairs=scaled(12), seconds=scaled(5), told=told)
     samples["scrape"] = [sample for measured, _ in scraped.values() for sample in measured]
     findings.raw["scrape_seconds"] = {name: seconds for name, (_, seconds) in scraped.items()}
     findings.rows.append(scrape.row(scraped))
 
-    closed, open_, findings.dropped = faults.run(site, rate=rate, rounds=scaled(6), seconds=scaled(4), told=told)
+    closed, open_, findings.dropped = faults.run(site, rate=rate, rounds=scaled(8), repeats=scaled(2), told=told)
     samples["faults_closed_loop"], samples["faults_open_loop"] = closed, open_
     findings.rows += faults.rows(closed, open_)
 
-    samples["workers"] = workers.run(site, rounds=scaled(8), seconds=scaled(2), told=told)
+    samples["workers"] = workers.run(site, rounds=scaled(8), repeats=scaled(4), told=told)
     findings.rows.append(workers.row(samples["workers"]))
 
     _add_imports(findings, rounds=scaled(20), told=told)

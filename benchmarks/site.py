@@ -3,6 +3,7 @@
 import json
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Final
 
 from benchmarks import application, variants
 from benchmarks.children import LOAD_CPU, SERVER_CPU, Child, Children, pinned_to
+from benchmarks.disturbance import Disturbance
 from benchmarks.load import Generators, Load, checked
 from benchmarks.tools import Tools
 from benchmarks.variants import Variant
@@ -44,22 +46,27 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What one case did in one round."""
+    """What one case did in one stretch of a round."""
 
     label: str
     round: int
     cpu_seconds_per_request: float
     resident_bytes: int
     load: Load
+    #: What others took of the server's CPU, as a part of the stretch.
+    disturbed_part: float = 0.0
+    tries: int = 1
 
     def labelled(self, label: str) -> "Sample":
         """The same under another label."""
         return replace(self, label=label)
 
     def as_json(self) -> dict[str, object]:
-        """Flat, for the raw results."""
+        """Flat, for the raw results; their percentiles stand for the latencies."""
         fields = asdict(self)
-        return {**fields, **fields.pop("load")}
+        load = fields.pop("load")
+        del load["latencies"]
+        return {**fields, **load}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +80,15 @@ class Server:
     def url(self) -> str:
         """What the load asks for."""
         return self.child.url + application.PATH
+
+
+class _Before:
+    """What is compared with at the end of a stretch."""
+
+    def __init__(self, server: Server) -> None:
+        self.at_seconds = time.monotonic()
+        self.disturbance = Disturbance()
+        self.cpu_seconds = server.child.cpu_seconds()
 
 
 class Site:
@@ -106,15 +122,15 @@ class Site:
             for server in servers:
                 self._stop(server)
 
-    def closed_loop(self, server: Server, round_: int, seconds: int) -> Sample:
+    def closed_loop(self, server: Server, round_: int, seconds: float) -> Sample:
         """Measure a server at its limit."""
-        before = server.child.cpu_seconds()
+        before = _Before(server)
         load = self._generators.closed_loop(server.url, seconds)
         return self._sample(server, round_, load, before)
 
-    def open_loop(self, server: Server, round_: int, seconds: int, rate: int) -> Sample:
+    def open_loop(self, server: Server, round_: int, seconds: float, rate: int) -> Sample:
         """Measure a server at a fixed rate."""
-        before = server.child.cpu_seconds()
+        before = _Before(server)
         load = self._generators.open_loop(server.url, seconds, rate)
         if server.case.variant not in variants.PEERS:
             checked(load, server.url)
@@ -154,20 +170,25 @@ class Site:
         self._lines[server.case.label] += server.child.lines()
         self._children.stop(server.child)
 
-    def _sample(self, server: Server, round_: int, load: Load, cpu_seconds_before: float) -> Sample:
+    def _sample(self, server: Server, round_: int, load: Load, before: "_Before") -> Sample:
+        cpu_seconds = server.child.cpu_seconds() - before.cpu_seconds
+        disturbed_seconds = before.disturbance.seconds(cpu_seconds)
         self._requests[server.case.label] += load.requests
         return Sample(
             label=server.case.label,
             round=round_,
-            cpu_seconds_per_request=(server.child.cpu_seconds() - cpu_seconds_before) / load.requests,
+            cpu_seconds_per_request=cpu_seconds / load.requests,
             resident_bytes=server.child.resident_bytes(),
             load=load,
+            disturbed_part=disturbed_seconds / (time.monotonic() - before.at_seconds),
         )
 
     def _start(self, case: Case) -> Child:
         port = self._children.free_port()
         command = [sys.executable, "-m", "uvicorn", "benchmarks.server:create", "--factory", "--port", str(port)]
         command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--workers", str(case.workers)]
+        # Workers that are paused answer no health check.
+        command += ["--timeout-worker-healthcheck", "3600"]
         environment = {
             "BENCH_VARIANT": case.variant.name,
             "BENCH_ROUTES": str(case.routes),

@@ -1,13 +1,14 @@
 """From raw rounds to the printed verdict."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import performance_page, report, variants, workers
+from benchmarks import faults, performance_page, report, variants, workers
 from benchmarks.cpu import Costs
 from benchmarks.estimates import Estimate, estimate
-from benchmarks.load import Load, percentiles
+from benchmarks.load import Load, LoadError, closed_loop_load, open_loop_load
 from benchmarks.rows import Row
 from benchmarks.site import Sample
 
@@ -21,6 +22,7 @@ def sample(label: str, round_: int, microseconds: float, p99_seconds: float = 0.
         p99_seconds=p99_seconds,
         p999_seconds=p99_seconds,
         max_seconds=p99_seconds,
+        latencies={1000: 50, round(p99_seconds * 1e6): 50},
     )
     return Sample(label=label, round=round_, cpu_seconds_per_request=microseconds / 1e6, resident_bytes=1, load=load)
 
@@ -37,52 +39,66 @@ def test_bounds_enclose_the_median_and_are_the_same_each_time() -> None:
     assert 1.0 <= first.low < first.median < first.high <= 100.0
 
 
+def stretches(round_: int, slow: float = 1.0, /, **microseconds: float) -> list[Sample]:
+    """Return each label's stretch between two of the first one's."""
+    own = [sample(label.replace("_", "-"), round_, slow * at) for label, at in microseconds.items()]
+    reference = own[0]
+    return [reference, *(each for subject in own[1:] for each in (subject, reference))]
+
+
 def test_a_cost_is_what_comes_on_top_of_both_bare_servers_of_the_same_round() -> None:
     """A machine that is twice as slow in one round changes no cost."""
-    rounds = [(1, 1.0), (2, 2.0), (3, 1.0), (4, 1.5)]
     samples = [
-        sample(label, number, slow * microseconds)
-        for number, slow in rounds
-        for label, microseconds in (("bare", 99), ("control", 101), ("obslib", 130))
+        stretch
+        for number, slow in ((1, 1.0), (2, 2.0), (3, 1.0), (4, 1.5))
+        for stretch in stretches(number, slow, bare=99, control=101, obslib=130)
     ]
     costs = Costs(samples)
     assert costs.cost("obslib").median == pytest.approx(0.3)
     assert costs.cost("obslib").high == pytest.approx(0.3)
     assert costs.control().median == pytest.approx(101 / 99 - 1)
+    assert costs.bare_seconds().median == pytest.approx(1.25 * 99e-6)
+    assert costs.bare_capacity() == 1000
 
 
-def test_a_round_of_several_stretches_counts_each_request_once() -> None:
-    """Stretches of one round are weighed by their requests."""
-    samples = [sample(label, 1, at) for label, at in (("bare", 100), ("control", 100), ("pfi", 140), ("pfi", 160))]
-    assert Costs(samples).cost("pfi").median == pytest.approx(0.5)
+def test_a_tail_is_that_of_all_stretches_of_a_round() -> None:
+    """p99/p50 is read from a round's latencies together, over the mean of both bare servers'."""
+    costs = Costs(
+        [
+            *stretches(1, bare=100, control=100),
+            replace(sample("obslib", 1, 100), load=replace(sample("obslib", 1, 1).load, latencies={1000: 60})),
+            replace(sample("obslib", 1, 100), load=replace(sample("obslib", 1, 1).load, latencies={3000: 40})),
+            sample("bare", 1, 100),
+        ]
+    )
+    assert costs.tail(variants.ALL).median == pytest.approx(3 / 2)
+    assert costs.tail_control().median == 1.0
 
 
 def test_growth_with_routes_compares_costs_not_times() -> None:
     """What the bare application itself pays for its routes is not obslib's."""
-    samples = [
-        sample("bare", 1, 100),
-        sample("control", 1, 100),
-        sample("obslib", 1, 140),
-        sample("bare-200", 1, 300),
-        sample("obslib-200", 1, 344),
-    ]
+    samples = stretches(1, bare=100, control=100, obslib=140, bare_200=300, obslib_200=344)
     assert Costs(samples).route_growth(variants.ALL).median == pytest.approx(1.1)
 
 
 def test_two_workers_are_compared_with_one_by_what_comes_on_top() -> None:
     """Neither what two workers cost bare nor a round in which the machine is slow is obslib's."""
     samples = [
-        sample(label, number, slow * microseconds)
+        stretch
         for number, slow in ((1, 1.0), (2, 2.0))
-        for label, microseconds in (
-            ("bare-1", 100),
-            ("obslib-1", 140),
-            ("bare-2", 120),
-            ("obslib-2", 160),
-            ("obslib-2", 168),
-        )
+        for stretch in stretches(number, slow, bare_1=100, obslib_1=140, bare_2=120, obslib_2=164)
     ]
     assert workers.row(samples).ours.median == pytest.approx(1.1)
+
+
+def test_a_fault_is_compared_with_a_healthy_collector_and_so_is_a_second_healthy_one() -> None:
+    """CPU, p99 and memory each stand beside what two healthy ones differ by."""
+    labels = {"healthy": 100.0, "healthy again": 102.0, **dict.fromkeys(faults.FAULTS, 105.0)}
+    samples = [stretch for number in range(2) for stretch in stretches(number, **labels)]
+    found = faults.rows(samples, samples)
+    assert [row.ours.median for row in found[:3]] == pytest.approx([1.05, 1.0, 1.0])
+    assert found[0].peers["healthy again"].median == pytest.approx(1.02)
+    assert len(found) == 9
 
 
 def test_a_bar_holds_only_if_the_upper_bound_does() -> None:
@@ -114,9 +130,25 @@ def test_the_table_has_peers_below_each_other() -> None:
 def test_percentiles_are_of_the_requests_not_of_the_seconds() -> None:
     """vegeta's lines become seconds; the p99 of 100 requests is the second slowest."""
     lines = "\n".join(f"{1_000_000_000 + number},200,{number * 1_000_000},x,y" for number in range(1, 101))
-    load = percentiles(lines)
+    load = open_loop_load(lines)
     assert (load.requests, load.errors) == (100, 0)
     assert (load.p50_seconds, load.p99_seconds, load.max_seconds) == (0.05, 0.099, 0.1)
+
+
+def test_what_wrk_prints_becomes_seconds() -> None:
+    """The last line counts; nobody who answered nothing is measured."""
+    told = '{"requests": 4, "duration_seconds": 0.4, "errors": 1, "latencies": {"900": 3, "5000": 1}}'
+    load = closed_loop_load(f"begins\nRunning 60s test\n{told}\n")
+    assert (load.requests, load.errors, load.p50_seconds, load.p99_seconds) == (4, 1, 0.0009, 0.005)
+    with pytest.raises(LoadError):
+        closed_loop_load('{"requests": 0, "duration_seconds": 0.4, "errors": 0, "latencies": {}}')
+
+
+def test_the_raw_results_hold_percentiles_not_latencies() -> None:
+    """A stretch is one flat object of numbers."""
+    raw = sample("bare", 1, 100).as_json()
+    assert "latencies" not in raw
+    assert (raw["p99_seconds"], raw["tries"]) == (0.002, 1)
 
 
 def test_the_page_keeps_what_people_wrote(tmp_path: Path) -> None:
@@ -126,10 +158,10 @@ def test_the_page_keeps_what_people_wrote(tmp_path: Path) -> None:
     page.write_text(committed.read_text())
     plot = tmp_path / "plot.png"
     plot.write_bytes(b"png")
-    for text in ("first", r"second \1"):
+    for text in ("written before", r"second \1"):
         performance_page.publish(text, "{}\n", plot, tmp_path)
     before, _, rest = page.read_text().partition("```text\n")
     assert rest.startswith("second \\1\n```\n\n![What each variant costs](performance.png)")
-    assert "first" not in rest
+    assert "written before" not in rest
     assert committed.read_text().startswith(before.rstrip())
     assert (tmp_path / "performance.json").read_text() == "{}\n"

@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from benchmarks.children import Child, ChildError, Children
+from benchmarks.children import SERVER_CPU, Child, ChildError, Children
+from benchmarks.disturbance import Disturbance
 from benchmarks.site import start_collector
 
 
@@ -56,6 +59,30 @@ def test_a_process_that_dies_says_why(tmp_path: Path) -> None:
         child = children.start("dying", command, children.free_port(), {})
         with pytest.raises(ChildError, match="no such thing"):
             child.wait_until_ready("/")
+
+
+def test_a_paused_process_uses_no_cpu_goes_on_and_can_be_ended(tmp_path: Path) -> None:
+    """Paused, it is stopped in the kernel's eyes; resumed, it answers; and pausing keeps nobody from ending it."""
+    with Children(tmp_path) as children:
+        collector = start_collector(children, "healthy")
+        process = psutil.Process(collector.pids[0])
+        collector.pause()
+        deadline = time.monotonic() + 10
+        while process.status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline
+        collector.resume()
+        assert collector.get("/counts") == b"{}"
+        collector.pause()
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_what_others_do_on_the_servers_cpu_is_seen() -> None:
+    """A process that is not the server's counts, and one that is does not."""
+    program = f"import os, time; os.sched_setaffinity(0, {{{SERVER_CPU}}})\nwhile time.process_time() < 0.2: pass"
+    foreign, own = Disturbance(), Disturbance()
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert foreign.seconds(0.0) >= 0.1
+    assert own.seconds(0.2) <= foreign.seconds(0.0) - 0.15
 
 
 def test_cpu_time_is_that_of_all_threads(tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""
+Short stretches in turn: each between two of a reference, so that a machine that changes its speed changes no ratio.
+
+The servers of a round all run; those whose turn it is not are stopped (`SIGSTOP`), so that what one puts off falls into
+its own next stretch and not into another's.
+"""
+
+import random
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from benchmarks.estimates import Estimate, bootstrapped
+from benchmarks.latencies import Microseconds
+from benchmarks.site import Sample, Server
+
+#: Of a stretch, what others may take from the server's CPU; a stretch of which they took more is repeated.
+MOST_DISTURBED_PART: Final = 0.1
+_TRIES: Final = 3
+
+T = TypeVar("T")
+
+#: What each label's stretches gave in a round, in multiples of the reference.
+Multiples = dict[str, list[float]]
+#: One figure a label, of one round.
+Means = Mapping[str, float]
+
+
+def in_turn(reference: T, subjects: Sequence[T], repeats: int, seed: int) -> list[T]:
+    """Return an order in which each subject comes `repeats` times, each time between two references."""
+    chance = random.Random(seed)
+    order = [reference]
+    for _ in range(repeats):
+        for subject in chance.sample(subjects, len(subjects)):
+            order += [subject, reference]
+    return order
+
+
+def take(
+    servers: Sequence[Server], round_: int, repeats: int, stretch: Callable[[Server, int], Sample]
+) -> list[Sample]:
+    """
+    Take a round's stretches.
+
+    Args:
+        servers: The reference first, then the subjects.
+        round_: Its number; also decides the order.
+        repeats: How often each subject comes.
+        stretch: Puts a server under load.
+    """
+    reference, *subjects = servers
+    for server in servers:
+        server.child.pause()
+    samples = []
+    for server in in_turn(reference, subjects, repeats, round_):
+        server.child.resume()
+        samples.append(_undisturbed(lambda server=server: stretch(server, round_)))  # type: ignore[misc]
+        server.child.pause()
+    for server in servers:
+        server.child.resume()
+    return samples
+
+
+def _undisturbed(stretch: Callable[[], Sample]) -> Sample:
+    """Repeat a stretch that others disturbed; the last try counts as it is, and can be told by its `disturbed_part`."""
+    for tries in range(1, _TRIES):
+        sample = stretch()
+        if sample.disturbed_part <= MOST_DISTURBED_PART:
+            return replace(sample, tries=tries)
+    return replace(stretch(), tries=_TRIES)
+
+
+def multiples(samples: Sequence[Sample], figure: Callable[[Sample], float]) -> list[Multiples]:
+    """
+    Compare each stretch with those of the reference before and after it.
+
+    Args:
+        samples: In the order of time; a round begins and ends with the reference.
+        figure: What to compare.
+
+    Returns:
+        What each label's stretches gave, round by round.
+    """
+    rounds: dict[int, list[Sample]] = {}
+    for sample in samples:
+        rounds.setdefault(sample.round, []).append(sample)
+    found = []
+    for own in rounds.values():
+        reference = own[0].label
+        compared: Multiples = {}
+        for before, sample, after in zip(own, own[1:], own[2:], strict=False):
+            if sample.label != reference:
+                around = (figure(before) + figure(after)) / 2
+                compared.setdefault(sample.label, []).append(figure(sample) / around)
+        found.append(compared)
+    return found
+
+
+def estimated(
+    rounds: Sequence[Multiples], labels: Sequence[str], figure: Callable[[Sequence[Means]], float]
+) -> Estimate:
+    """
+    Estimate a figure of some labels' means in each round.
+
+    The bootstrap draws rounds, as they have processes of their own, and then stretches of each label within them.
+
+    Args:
+        rounds: What `multiples` returned.
+        labels: Those the figure needs.
+        figure: Made of the labels' means, round by round.
+    """
+
+    def means(chosen: Sequence[Multiples], chance: random.Random | None) -> list[Means]:
+        return [
+            {
+                label: statistics.fmean(own[label] if chance is None else chance.choices(own[label], k=len(own[label])))
+                for label in labels
+            }
+            for own in chosen
+        ]
+
+    return bootstrapped(
+        figure(means(rounds, None)),
+        lambda chance: figure(means(chance.choices(rounds, k=len(rounds)), chance)),
+        len(rounds),
+    )
+
+
+def latencies_by_round(samples: Iterable[Sample]) -> dict[int, dict[str, Microseconds]]:
+    """Return each label's latencies, round by round."""
+    found: dict[int, dict[str, Counter[int]]] = {}
+    for sample in samples:
+        own = found.setdefault(sample.round, {}).setdefault(sample.label, Counter())
+        own.update(sample.load.latencies)
+    return {round_: dict(labels) for round_, labels in found.items()}
