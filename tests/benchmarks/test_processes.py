@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -74,6 +75,8 @@ def test_a_paused_process_uses_no_cpu_goes_on_and_can_be_ended(tmp_path: Path) -
         assert collector.get("/counts") == b"{}"
         collector.pause()
     assert not psutil.pid_exists(process.pid)
+    # By the polite signal, not by the one that ends whoever does not react.
+    assert collector._process.returncode == -signal.SIGTERM
 
 
 def test_what_others_do_on_the_servers_cpu_is_seen() -> None:
