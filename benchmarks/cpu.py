@@ -36,16 +36,21 @@ _ROUTE_PEERS: Final = (variants.TRIO, variants.CONTRIB_SERVER_SPAN, variants.PFI
 
 def few_routes(chosen: Sequence[Variant]) -> list[Case]:
     """Return a case for each variant."""
-    return [Case(label=variant.name, variant=variant) for variant in chosen]
+    return [Case(label=variant.name, variant=variant, stretches=_stretches(variant)) for variant in chosen]
 
 
 def many_routes(chosen: Sequence[Variant]) -> list[Case]:
     """Return a case with many routes for each variant."""
     return [
-        Case(label=f"{variant.name}-{MANY_ROUTES}", variant=variant, routes=MANY_ROUTES)
+        Case(label=f"{variant.name}-{MANY_ROUTES}", variant=variant, routes=MANY_ROUTES, stretches=_stretches(variant))
         for variant in chosen
         if variant in {variants.BARE, variants.ALL, *_ROUTE_PEERS}
     ]
+
+
+def _stretches(variant: Variant) -> int:
+    """Ours and the control have bars and bounds to meet; nobody asks how far the peers are beyond them."""
+    return 1 if variant in variants.PEERS else 2
 
 
 def run(
@@ -64,7 +69,7 @@ def run(
         site: Where.
         cases: What; the first is the reference for all others.
         rounds: How often.
-        repeats: How many stretches each case has in a round.
+        repeats: How many stretches each case has in a round, times its own number.
         told: Told of each round.
         enough: Asked after each round, with their number, whether to end early.
     """

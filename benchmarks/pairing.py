@@ -47,10 +47,11 @@ def take(
     Args:
         servers: The reference first, then the subjects.
         round_: Its number; also decides the order.
-        repeats: How often each subject comes.
+        repeats: How often each subject comes, times what its case says.
         stretch: Puts a server under load.
     """
-    reference, *subjects = servers
+    reference, *others = servers
+    subjects = [server for server in others for _ in range(server.case.stretches)]
     for server in servers:
         server.child.pause()
     samples = []

@@ -40,7 +40,7 @@ def quick(site: Site, told: Callable[[str], None]) -> Findings:
         return rounds >= _LEAST_ROUNDS and spent * (rounds + 1) / rounds > _QUICK_SECONDS
 
     cases = cpu.few_routes(chosen)
-    samples = cpu.run(site, cases, rounds=_QUICK_ROUNDS, repeats=2, told=told, enough=enough)
+    samples = cpu.run(site, cases, rounds=_QUICK_ROUNDS, repeats=1, told=told, enough=enough)
     findings = _begin(samples)
     _add_imports(findings, rounds=5, told=told)
     findings.deliveries = site.deliveries()
@@ -62,7 +62,7 @@ def full(site: Site, told: Callable[[str], None], *, scale: float = 1.0) -> Find
 
     chosen = [variants.BARE, variants.CONTROL, *variants.OURS, *variants.PEERS]
     cases = [*cpu.few_routes(chosen), *cpu.many_routes(chosen)]
-    findings = _begin(cpu.run(site, cases, rounds=scaled(9), repeats=scaled(3), told=told))
+    findings = _begin(cpu.run(site, cases, rounds=scaled(9), repeats=scaled(2), told=told))
     rate = int(findings.capacity * open_loop.PART_OF_CAPACITY)
     samples = findings.samples
     findings.raw["open_loop_rate"] = rate

@@ -34,6 +34,7 @@ class Case:
         workers: How many worker processes serve it.
         endpoint: The collector's URL; None for the bench's own, healthy one.
         environment: What its server finds beside the variant's own variables.
+        stretches: How often it is measured where another is once.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Case:
     workers: int = 1
     endpoint: str | None = None
     environment: Mapping[str, str] | None = None
+    stretches: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import pairing
+from benchmarks import pairing, variants
 from benchmarks.estimates import Estimate
 from benchmarks.load import Load
-from benchmarks.site import Sample
+from benchmarks.site import Case, Sample
 
 ROUNDS = 9
 REPEATS = 4
@@ -120,6 +120,7 @@ class Child:
 class Server:
     def __init__(self, label: str, running: set[str]) -> None:
         self.label = label
+        self.case = Case(label=label, variant=variants.BARE, stretches=2 if label == "often" else 1)
         self.child = Child(label, running)
 
 
@@ -136,6 +137,15 @@ def test_only_the_one_that_is_measured_runs() -> None:
     assert len(samples) == 9
     assert {own.tries for own in samples} == {1}
     assert running == {"bare", "obslib", "control"}
+
+
+def test_a_case_that_asks_for_more_stretches_has_them() -> None:
+    """Each between two references, as all others."""
+    servers = [Server(label, set()) for label in ("bare", "often", "once")]
+    samples = pairing.take(servers, 0, 3, lambda server, round_: sample(server.label, round_, 1.0))  # type: ignore[arg-type, attr-defined]
+    labels = [own.label for own in samples]
+    assert (labels.count("bare"), labels.count("often"), labels.count("once")) == (10, 6, 3)
+    assert set(labels[::2]) == {"bare"}
 
 
 def test_a_disturbed_stretch_is_repeated_twice_at_most() -> None:
