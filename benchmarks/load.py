@@ -70,7 +70,7 @@ class Generators:
             output = begins + wrk.communicate(timeout=_GRACE_SECONDS)[0]
         if wrk.returncode:
             raise LoadError(f"wrk failed: {output.strip()}")
-        return checked(closed_loop_load(output), url)
+        return checked(closed_loop_load(output, under_way=connections), url)
 
     def open_loop(self, url: str, seconds: float, rate: int) -> Load:
         """Ask `rate` times a second, whatever the answers do: who cannot carry that fails some, which are counted."""
@@ -93,9 +93,16 @@ class Generators:
         return open_loop_load(_run(self._tools.vegeta, "vegeta", ["encode", "-to=csv", str(results)], 0))
 
 
-def closed_loop_load(output: str) -> Load:
-    """Read what wrk printed last."""
+def closed_loop_load(output: str, under_way: int) -> Load:
+    """
+    Read what wrk printed last.
+
+    Args:
+        output: All of it.
+        under_way: Requests that the server has answered, or is about to, and wrk did not wait for.
+    """
     told = json.loads(output.splitlines()[-1])
+    told["requests"] += under_way
     latencies = {int(microseconds): count for microseconds, count in told.pop("latencies").items()}
     return _load(latencies, **told)
 

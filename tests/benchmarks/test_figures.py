@@ -136,12 +136,12 @@ def test_percentiles_are_of_the_requests_not_of_the_seconds() -> None:
 
 
 def test_what_wrk_prints_becomes_seconds() -> None:
-    """The last line counts; nobody who answered nothing is measured."""
+    """The last line counts, and what was under way then; nobody who answered nothing is measured."""
     told = '{"requests": 4, "duration_seconds": 0.4, "errors": 1, "latencies": {"900": 3, "5000": 1}}'
-    load = closed_loop_load(f"begins\nRunning 60s test\n{told}\n")
-    assert (load.requests, load.errors, load.p50_seconds, load.p99_seconds) == (4, 1, 0.0009, 0.005)
+    load = closed_loop_load(f"begins\nRunning 60s test\n{told}\n", under_way=8)
+    assert (load.requests, load.errors, load.p50_seconds, load.p99_seconds) == (12, 1, 0.0009, 0.005)
     with pytest.raises(LoadError):
-        closed_loop_load('{"requests": 0, "duration_seconds": 0.4, "errors": 0, "latencies": {}}')
+        closed_loop_load('{"requests": 0, "duration_seconds": 0.4, "errors": 0, "latencies": {}}', under_way=8)
 
 
 def test_the_raw_results_hold_percentiles_not_latencies() -> None:
