@@ -4,12 +4,14 @@
 >>> with capture(app) as telemetry:  # doctest: +SKIP
 ...     client.get("/products/1")
 ...     assert telemetry.spans[0].name == "GET /products/{product_id}"
+
+Under pytest the fixture `obslib_capture` does the same until the test ends: `telemetry = obslib_capture(app)`.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -130,6 +132,19 @@ class Captured:
         """Forget spans and lines; counts stay."""
         self._exporter.clear()
         self._lines.clear()
+
+
+class Capture(Protocol):
+    """
+    What the pytest fixture `obslib_capture` is: `capture`, until the end of the test.
+
+    The fixture is there wherever obslib is installed; nothing needs to be imported or configured for it.
+    """
+
+    def __call__(
+        self, app: Starlette, settings: Settings | None = None, *, new_request_id: Callable[[], str] | None = None
+    ) -> Captured:
+        """Instrument an application until the test ends; see `capture`."""
 
 
 class _NoLifetime:
