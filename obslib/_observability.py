@@ -62,7 +62,7 @@ class Observability:
         self._lock = threading.RLock()
         self._is_shut_down = False
         #: Whether threads and sockets of this process are up; the first event that reaches the application starts them.
-        self.running = False
+        self.running: bool = False
         self.tracer_provider: trace.TracerProvider = trace.NoOpTracerProvider()
         try:
             self._set_up()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final, Protocol
 
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -70,13 +70,13 @@ class Captured:
 
     def __init__(
         self,
-        telemetry: Telemetry,
+        telemetry: Any,  # only `capture` makes these; a type of its own would make all of obslib's inside public
         exporter: InMemorySpanExporter,
         lines: list[bytes],
         clock: FixedClock,
-        tracer_provider: ObslibTracerProvider,
+        tracer_provider: TracerProvider,
     ) -> None:
-        self._telemetry = telemetry
+        self._telemetry: Telemetry = telemetry
         self._exporter = exporter
         self._lines = lines
         #: `clock.advance(seconds)` lets time pass.
@@ -150,7 +150,7 @@ class Capture(Protocol):
 class _NoLifetime:
     """Nothing to start: everything is kept in memory."""
 
-    running = True
+    running: bool = True
 
     def start(self) -> None: ...
 
