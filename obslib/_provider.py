@@ -33,7 +33,7 @@ class Gate(Sampler):
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
-        self.is_open = True
+        self.is_open: bool = True
 
     def reopen(self, sampler: Sampler) -> None:
         """Record again, as another sampler decides."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final, Protocol
 
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -74,7 +74,7 @@ class Captured:
         exporter: InMemorySpanExporter,
         lines: list[bytes],
         clock: FixedClock,
-        tracer_provider: TracerProvider,
+        tracer_provider: ObslibTracerProvider,
     ) -> None:
         self._telemetry: Telemetry = telemetry
         self._exporter = exporter
