@@ -486,15 +486,21 @@ def test_secrets_stay_inside() -> None:
             "OTEL_EXPORTER_OTLP_HEADERS": f"a={'h' * 200}",
             "OBSLIB_EXCLUDED_PATHS": ",".join(f"/path-{number}" for number in range(50)),
             "OTEL_SERVICE_NAME": "shop",
-            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4096",
         },
         None,
     )
     assert row(found, "otlp_traces_endpoint")[0] == "https://***@host:4318/v1/traces?api_key=REDACTED&x=1"
     assert row(found, "resource_attributes")[0] == "team=core,db.password=***"
     assert row(found, "excluded_paths")[0].endswith("…")
-    assert row(found, "span_batch_max_spans") == ("2048", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
     assert found.findings == []
+
+
+def test_a_batch_is_cut_to_its_queue() -> None:
+    """Where one variable's value is cut by another's, or by a default, the source says whose it is."""
+    larger = configuration({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4096"}, None)
+    smaller = configuration({"OTEL_BSP_MAX_QUEUE_SIZE": "100"}, None)
+    assert row(larger, "span_batch_max_spans") == ("2048", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
+    assert row(smaller, "span_batch_max_spans") == ("100", "OTEL_BSP_MAX_QUEUE_SIZE")
 
 
 # --- the collector ---------------------------------------------------------------------------------------------------
@@ -667,6 +673,8 @@ def test_control_groups(tmp_path: Path, version: int) -> None:
     limits = read_limits(root, groups)
     assert (limits.cpu_cores, limits.memory_bytes) == (1.5, 128 << 20)
     assert read_limits(tmp_path / "none", tmp_path / "none").memory_bytes is None
+    groups.write_text("0::/\n" if version == 2 else "4:memory:/\n")
+    assert read_limits(root, groups).memory_bytes is None
 
 
 def test_stdout_that_is_a_file(tmp_path: Path) -> None:
