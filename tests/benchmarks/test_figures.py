@@ -126,10 +126,10 @@ def test_the_page_keeps_what_people_wrote(tmp_path: Path) -> None:
     page.write_text(committed.read_text())
     plot = tmp_path / "plot.png"
     plot.write_bytes(b"png")
-    for text in ("first", r"second \1"):
+    for text in ("replaced", r"second \1"):
         performance_page.publish(text, "{}\n", plot, tmp_path)
     before, _, rest = page.read_text().partition("```text\n")
     assert rest.startswith("second \\1\n```\n\n![What each variant costs](performance.png)")
-    assert "first" not in rest
+    assert "replaced" not in rest
     assert committed.read_text().startswith(before.rstrip())
     assert (tmp_path / "performance.json").read_text() == "{}\n"

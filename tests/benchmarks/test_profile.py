@@ -48,9 +48,9 @@ def test_the_profile_is_written_beside_the_results(tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     picture.write_bytes(b"png")
     performance_page.publish("results", "{}\n", picture, tmp_path)
-    performance_page.publish_profile("first", picture, tmp_path)
+    performance_page.publish_profile("replaced", picture, tmp_path)
     performance_page.publish_profile("second", picture, tmp_path)
     text = page.read_text()
-    assert "first" not in text.partition("The profile is written from here")[2]
+    assert "replaced" not in text.partition("The profile is written from here")[2]
     assert text.index("```text\nresults\n") < text.index("```text\nsecond\n") < text.index("## What holds between")
     assert (tmp_path / "profile.png").read_bytes() == b"png"
