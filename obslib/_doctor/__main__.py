@@ -16,5 +16,4 @@ def main() -> None:
     os._exit(0)  # threads, servers and exit handlers that the application has made end here, unheard
 
 
-if __name__ == "__main__":
-    main()
+main()

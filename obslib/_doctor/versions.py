@@ -70,10 +70,8 @@ def _supported_ranges() -> dict[str, str]:
     except metadata.PackageNotFoundError:
         return {}
     ranges = {"python": str(distribution.metadata["Requires-Python"])}
-    for requirement in distribution.requires or ():
-        match = _REQUIREMENT.match(requirement)
-        if match is not None:
-            ranges[_normal(match[1])] = (match[2] or "").strip()
+    for match in filter(None, map(_REQUIREMENT.match, distribution.requires or ())):
+        ranges[_normal(match[1])] = (match[2] or "").strip()
     return ranges
 
 

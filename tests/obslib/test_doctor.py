@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.applications import Starlette
@@ -172,7 +172,11 @@ def test_application_that_ends_the_process(tmp_path: Path) -> None:
     (tmp_path / "served.py").write_text("import os\nos._exit(7)\n")
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [*OBSLIB, "doctor", "served"], cwd=tmp_path, env=environment(NO_COLOR=""), stdout=follower, stderr=follower
+        [*OBSLIB, "doctor", "served"],
+        cwd=tmp_path,
+        env=environment(NO_COLOR="", OBSLIB_SPAN_QUEUE_MAX_SPANS="10"),
+        stdout=follower,
+        stderr=follower,
     )
     os.close(follower)
     shown = b""
@@ -345,6 +349,7 @@ def test_everybody_else(instrumented: Callable[..., FastAPI]) -> None:
     app, inner = instrumented(), instrumented(title="inner")
     app.mount("/inner", Starlette(routes=[]))
     app.mount("/deep", inner)
+    app.mount("/plain", ForeignMiddleware(inner))
     inner.add_middleware(ForeignMiddleware)
     app.add_api_route("/metrics", lambda: "theirs")
     app._telemetry["tracing"] = True  # type: ignore[typeddict-item,attr-defined,unused-ignore]
@@ -373,7 +378,9 @@ def test_not_instrumented(monkeypatch: pytest.MonkeyPatch, with_provider: bool) 
     found = list(ownership_findings(FastAPI(telemetry=telemetry)))
     assert codes(iter(found)) == {"not_instrumented": "warning", "native_telemetry": "warning"}
     assert ("tracer_provider" in found[1].what) is with_provider
-    assert codes(ownership_findings(Starlette())) == {"not_instrumented": "warning"}
+    monkeypatch.delenv("FASTAPI_OTEL_AUTO_CONFIGURE", raising=False)
+    for app in (FastAPI(), Starlette()):
+        assert codes(ownership_findings(app)) == {"not_instrumented": "warning"}
 
 
 def test_metrics_elsewhere(instrumented: Callable[..., FastAPI]) -> None:
@@ -405,6 +412,7 @@ def test_foreign_provider(monkeypatch: pytest.MonkeyPatch, provider: trace.Trace
 def test_foreign_exporters(monkeypatch: pytest.MonkeyPatch) -> None:
     """A foreign provider that exports by itself sends every span a second time."""
     provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SpanProcessor())
     provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
     provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter()))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
