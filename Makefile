@@ -56,8 +56,12 @@ lint: $(READY) ## ruff
 	$(BIN)/ruff check --quiet $(SOURCES)
 
 .PHONY: types
-types: $(READY) ## mypy, strict, on the packages and the tests
+types: $(READY) ## mypy, strict, on the packages and the tests; pyright, strict, on what users see
 	$(BIN)/mypy
+	@# It finds the environment's Python on PATH; --pythonpath does nothing with --verifytypes.
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --warnings
+	@PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes obslib --ignoreexternal \
+	  | awk '/ error: |completeness/; /completeness score: 100%/ {whole = 1} END {exit !whole}'
 
 .PHONY: imports
 imports: $(READY) ## which module may import which

@@ -8,7 +8,7 @@ duration is a whole number of milliseconds, an invalid value is ignored and said
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import Field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from obslib.exceptions import ConfigurationError
@@ -34,6 +34,33 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "span_flush_interval_seconds": (0.001, 3600),
     "shutdown_timeout_seconds": (0, 3600),
 }
+#: The `OTEL_*` variables obslib reads, and the fields they set.
+OTEL_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "OTEL_SERVICE_NAME": ("service_name",),
+    "OTEL_RESOURCE_ATTRIBUTES": ("resource_attributes", "service_name", "service_version"),
+    "OTEL_SDK_DISABLED": ("traces_enabled",),
+    "OTEL_PROPAGATORS": ("propagators",),
+    "OTEL_TRACES_SAMPLER": ("traces_sampler",),
+    "OTEL_TRACES_SAMPLER_ARG": ("traces_sampler_ratio",),
+    "OTEL_TRACES_EXPORTER": ("traces_exporter",),
+    "OTEL_BSP_MAX_QUEUE_SIZE": ("span_queue_max_spans",),
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": ("span_batch_max_spans",),
+    "OTEL_BSP_SCHEDULE_DELAY": ("span_flush_interval_seconds",),
+    **{
+        f"OTEL_EXPORTER_OTLP_{signal}{suffix}": fields
+        for suffix, fields in {
+            "ENDPOINT": ("otlp_traces_endpoint",),
+            "HEADERS": ("otlp_headers",),
+            "TIMEOUT": ("otlp_timeout_seconds",),
+            "COMPRESSION": ("otlp_compression",),
+            "CERTIFICATE": ("otlp_certificate_file",),
+            "CLIENT_CERTIFICATE": ("otlp_client_certificate_file",),
+            "CLIENT_KEY": ("otlp_client_key_file",),
+            "PROTOCOL": (),
+        }.items()
+        for signal in ("TRACES_", "")
+    },
+}
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 #: Fields that only code can give.
@@ -45,104 +72,120 @@ _MILLISECONDS: Final = 1000
 _KNOWN_PROPAGATORS: Final = frozenset({"tracecontext", "baggage", "b3", "b3multi", "jaeger", "xray", "ottrace", "none"})
 
 
-def read(environ: Mapping[str, str], fields: tuple[Field[Any], ...]) -> dict[str, Any]:
-    """
-    Return the fields of `Settings` that the environment sets; `OBSLIB_*` win over `OTEL_*`.
+class Reading(NamedTuple):
+    """What an environment says."""
 
-    Raises:
-        ConfigurationError: An `OBSLIB_*` variable is invalid or unknown, or an `OTEL_*` one asks for what obslib lacks.
-    """
+    #: Fields of `Settings`, but for `ignored`.
+    values: dict[str, Any]
+    #: Which variables decided each of them.
+    variables: dict[str, tuple[str, ...]]
+    #: A sentence for each variable that is invalid and has no effect.
+    ignored: tuple[str, ...]
+    #: By variable: why it cannot be honoured, and the way out.
+    refused: dict[str, str]
+
+
+def read(environ: Mapping[str, str], fields: tuple[Field[Any], ...]) -> Reading:
+    """Return what the environment sets; `OBSLIB_*` win over `OTEL_*`. Does not raise."""
     present = {name: value.strip() for name, value in environ.items() if value.strip()}
-    ignored: list[str] = []
-    theirs, own = _OpenTelemetry(present, ignored).values(), _own(present, fields)
-    values = {**theirs, **own}
+    theirs, own = _OpenTelemetry(present), _Own(present, fields)
+    values = {**theirs.values, **own.values}
+    variables = {**theirs.variables, **own.variables}
     # The specification: a batch is never larger than the queue. What our own variables say is not corrected.
-    if theirs.keys() & {_QUEUE, _BATCH} and _BATCH not in own:
+    if theirs.values.keys() & {_QUEUE, _BATCH} and _BATCH not in own.values:
         used = {**{item.name: item.default for item in fields}, **values}
         values[_BATCH] = min(used[_BATCH], used[_QUEUE])
-    if ignored:
-        values["ignored"] = tuple(ignored)
-    return values
+        if values[_BATCH] < used[_BATCH]:
+            variables[_BATCH] = variables.get(_BATCH, ()) + variables.get(_QUEUE, ())
+    return Reading(values, variables, tuple(theirs.ignored), {**theirs.refused, **own.refused})
 
 
 class _OpenTelemetry:
-    """Reads `OTEL_*`, noting what it had to ignore."""
+    """Reads `OTEL_*`, noting what decided, and what had to be ignored."""
 
-    def __init__(self, environ: Mapping[str, str], ignored: list[str]) -> None:
+    def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._ignored = ignored
-
-    def values(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        self._resource(values)
+        self.values: dict[str, Any] = {}
+        self.variables: dict[str, tuple[str, ...]] = {}
+        self.ignored: list[str] = []
+        self.refused: dict[str, str] = {}
+        self._resource()
         self._protocol()
-        self._sampler(values)
-        self._exporter(values)
-        if self._environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-            values["traces_enabled"] = False
-        if names := self._environ.get("OTEL_PROPAGATORS"):
-            values["propagators"] = self._propagators(names)
-        self._number(values, _QUEUE, "OTEL_BSP_MAX_QUEUE_SIZE")
-        self._number(values, _BATCH, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
-        self._number(values, "span_flush_interval_seconds", "OTEL_BSP_SCHEDULE_DELAY", per_unit=_MILLISECONDS)
-        return values
+        self._sampler()
+        self._exporter()
+        if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            self._take("traces_enabled", value=False, variable="OTEL_SDK_DISABLED")
+        if names := environ.get("OTEL_PROPAGATORS"):
+            self._take("propagators", self._propagators(names), "OTEL_PROPAGATORS")
+        self._number(_QUEUE, "OTEL_BSP_MAX_QUEUE_SIZE")
+        self._number(_BATCH, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
+        self._number("span_flush_interval_seconds", "OTEL_BSP_SCHEDULE_DELAY", per_unit=_MILLISECONDS)
 
-    def _resource(self, values: dict[str, Any]) -> None:
-        attributes = self._pairs("OTEL_RESOURCE_ATTRIBUTES")
+    def _take(self, name: str, value: object, variable: str) -> None:
+        self.values[name] = value
+        self.variables[name] = (variable,)
+
+    def _resource(self) -> None:
+        variable = "OTEL_RESOURCE_ATTRIBUTES"
+        attributes = self._pairs(variable)
         for key, field in (("service.name", "service_name"), ("service.version", "service_version")):
             if value := attributes.pop(key, "").strip():
-                values[field] = value
+                self._take(field, value, variable)
         if name := self._environ.get("OTEL_SERVICE_NAME"):
-            values["service_name"] = name
+            self._take("service_name", name, "OTEL_SERVICE_NAME")
         if attributes:
-            values["resource_attributes"] = attributes
+            self._take("resource_attributes", attributes, variable)
 
     def _protocol(self) -> None:
         variable, protocol = self._otlp("PROTOCOL", _PROTOCOLS.__contains__, "it is no OTLP protocol")
         if protocol and protocol != "http/protobuf":
-            raise ConfigurationError(
+            self.refused[variable] = (
                 f"{variable}={protocol} is not supported: obslib speaks http/protobuf. Set {variable} to that and "
                 "point OTEL_EXPORTER_OTLP_ENDPOINT at the collector's HTTP port (usually 4318)."
             )
 
-    def _sampler(self, values: dict[str, Any]) -> None:
+    def _sampler(self) -> None:
         sampler = self._environ.get("OTEL_TRACES_SAMPLER")
         if sampler is None:
             return
         if sampler not in SAMPLERS:
             self._ignore("OTEL_TRACES_SAMPLER", f"obslib knows {', '.join(sorted(SAMPLERS))}")
             return
-        values["traces_sampler"] = sampler
+        self._take("traces_sampler", sampler, "OTEL_TRACES_SAMPLER")
         if sampler.endswith("traceidratio"):
-            self._number(values, "traces_sampler_ratio", "OTEL_TRACES_SAMPLER_ARG", parse=float)
+            self._number("traces_sampler_ratio", "OTEL_TRACES_SAMPLER_ARG", parse=float)
 
-    def _exporter(self, values: dict[str, Any]) -> None:
+    def _exporter(self) -> None:
         exporter = self._environ.get("OTEL_TRACES_EXPORTER")
         if exporter in {"otlp", "none"}:
-            values["traces_exporter"] = exporter
+            self._take("traces_exporter", exporter, "OTEL_TRACES_EXPORTER")
         elif exporter:
             self._ignore("OTEL_TRACES_EXPORTER", "obslib knows otlp and none; otlp is used")
         variable, endpoint = self._otlp("ENDPOINT", is_url, "it must begin with http:// or https://")
         if endpoint:
             # The specification: the signal's own variable is the whole URL, the common one is a base.
             is_whole = variable == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
-            values["otlp_traces_endpoint"] = endpoint if is_whole else f"{endpoint.rstrip('/')}/v1/traces"
-        self._connection(values)
+            url = endpoint if is_whole else f"{endpoint.rstrip('/')}/v1/traces"
+            self._take("otlp_traces_endpoint", url, variable)
+        self._connection()
 
-    def _connection(self, values: dict[str, Any]) -> None:
+    def _connection(self) -> None:
         for suffix, name in (
             ("CERTIFICATE", "otlp_certificate_file"),
             ("CLIENT_CERTIFICATE", "otlp_client_certificate_file"),
             ("CLIENT_KEY", "otlp_client_key_file"),
         ):
-            if value := self._otlp(suffix)[1]:
-                values[name] = value
-        if compression := self._otlp("COMPRESSION", {"gzip", "none"}.__contains__, "obslib knows gzip and none")[1]:
-            values["otlp_compression"] = compression
+            variable, value = self._otlp(suffix)
+            if value:
+                self._take(name, value, variable)
+        is_known = {"gzip", "none"}.__contains__
+        variable, compression = self._otlp("COMPRESSION", is_known, "obslib knows gzip and none")
+        if compression:
+            self._take("otlp_compression", compression, variable)
         variable, headers = self._otlp("HEADERS")
         if headers:
-            values["otlp_headers"] = self._pairs(variable)
-        self._number(values, "otlp_timeout_seconds", *_otlp_variables("TIMEOUT"), per_unit=_MILLISECONDS)
+            self._take("otlp_headers", self._pairs(variable), variable)
+        self._number("otlp_timeout_seconds", *_otlp_variables("TIMEOUT"), per_unit=_MILLISECONDS)
 
     def _otlp(self, suffix: str, is_valid: Callable[[str], bool] = bool, reason: str = "") -> tuple[str, str]:
         """Return the variable that decides and its value; nothing where none does."""
@@ -163,17 +206,10 @@ class _OpenTelemetry:
     def _pairs(self, variable: str) -> dict[str, str]:
         pairs = _split_pairs(self._environ.get(variable, ""))
         if pairs.pop("", None) is not None:
-            self._ignored.append(f"{variable}: what is no key=value pair is ignored.")
+            self.ignored.append(f"{variable}: what is no key=value pair is ignored.")
         return pairs
 
-    def _number(
-        self,
-        values: dict[str, Any],
-        name: str,
-        *variables: str,
-        parse: Callable[[str], float] = int,
-        per_unit: int = 1,
-    ) -> None:
+    def _number(self, name: str, *variables: str, parse: Callable[[str], float] = int, per_unit: int = 1) -> None:
         """Take the first valid number; so many of the variable's unit are one of the field's."""
         low, high = (bound * per_unit for bound in RANGES[name])
         for variable in filter(self._environ.get, variables):
@@ -182,12 +218,12 @@ class _OpenTelemetry:
             except ValueError:
                 number = math.nan
             if low <= number <= high:
-                values[name] = number if per_unit == 1 else number / per_unit
+                self._take(name, number if per_unit == 1 else number / per_unit, variable)
                 return
             self._ignore(variable, f"it must be a number between {low:.10g} and {high:.10g}")
 
     def _ignore(self, variable: str, reason: str) -> None:
-        self._ignored.append(f"{variable}={self._environ.get(variable, '')!r} is ignored: {reason}.")
+        self.ignored.append(f"{variable}={self._environ.get(variable, '')!r} is ignored: {reason}.")
 
 
 def is_url(text: str) -> bool:
@@ -200,21 +236,39 @@ def _otlp_variables(suffix: str) -> tuple[str, str]:
     return f"OTEL_EXPORTER_OTLP_TRACES_{suffix}", f"OTEL_EXPORTER_OTLP_{suffix}"
 
 
-def _own(environ: Mapping[str, str], fields: tuple[Field[Any], ...]) -> dict[str, Any]:
-    by_variable = {f"OBSLIB_{item.name.upper()}": item for item in fields if item.name not in _NOT_FROM_ENVIRONMENT}
-    values: dict[str, Any] = {}
-    for variable, text in environ.items():
-        if not variable.startswith("OBSLIB_"):
-            continue
-        item = by_variable.get(variable)
-        if item is None:
-            import difflib  # noqa: PLC0415 -- every import would pay for the one that ends here
+class _Own:
+    """Reads `OBSLIB_*`, noting what is wrong with them."""
 
-            close = difflib.get_close_matches(variable, by_variable, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            raise ConfigurationError(f"{variable} is not a variable obslib knows.{hint} Unset or rename it.")
-        values[item.name] = _parse(variable, text, item)
-    return values
+    def __init__(self, environ: Mapping[str, str], fields: tuple[Field[Any], ...]) -> None:
+        self.values: dict[str, Any] = {}
+        self.variables: dict[str, tuple[str, ...]] = {}
+        self.refused: dict[str, str] = {}
+        known = own_variables(fields)
+        for variable, text in environ.items():
+            if not variable.startswith("OBSLIB_"):
+                continue
+            item = known.get(variable)
+            if item is None:
+                self.refused[variable] = f"{variable} is not a variable obslib knows.{_hint(variable, known)}"
+                continue
+            try:
+                self.values[item.name] = _parse(variable, text, item)
+            except ConfigurationError as error:
+                self.refused[variable] = str(error)
+            else:
+                self.variables[item.name] = (variable,)
+
+
+def own_variables(fields: tuple[Field[Any], ...]) -> dict[str, Field[Any]]:
+    """Return each `OBSLIB_*` variable there is, and its field."""
+    return {f"OBSLIB_{item.name.upper()}": item for item in fields if item.name not in _NOT_FROM_ENVIRONMENT}
+
+
+def _hint(variable: str, known: Mapping[str, object]) -> str:
+    import difflib  # noqa: PLC0415 -- every import would pay for the one that ends here
+
+    close = difflib.get_close_matches(variable, known, n=1)
+    return f"{f' Did you mean {close[0]}?' if close else ''} Unset or rename it."
 
 
 def _parse(variable: str, text: str, item: Field[Any]) -> object:

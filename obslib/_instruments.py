@@ -44,7 +44,7 @@ class Instrument(Generic[AnyChild]):
         self.kind = kind
         self.name = name
         self.documentation = documentation
-        self.label_names = tuple(label_names)
+        self.label_names: tuple[str, ...] = tuple(label_names)
         self._make_child = make_child
         self._max_label_sets = max_label_sets
         self._on_overflow = on_overflow
@@ -168,7 +168,7 @@ class Instruments:
         self._on_error = on_error
         self.max_label_sets = max_label_sets
         self._all: list[Instrument[Any]] = []
-        self.overflowed = self.counter(
+        self.overflowed: Counter = self.counter(
             names.LABEL_SETS_OVERFLOWED,
             "Label sets that came after a metric's budget was spent.",
             (names.LABEL_METRIC,),

@@ -62,7 +62,7 @@ class Observability:
         self._lock = threading.RLock()
         self._is_shut_down = False
         #: Whether threads and sockets of this process are up; the first event that reaches the application starts them.
-        self.running = False
+        self.running: bool = False
         self.tracer_provider: trace.TracerProvider = trace.NoOpTracerProvider()
         try:
             self._set_up()
@@ -341,19 +341,6 @@ def _make_metrics_server(settings: Settings, telemetry: Telemetry) -> "MetricsSe
 def _make_processor(settings: Settings, resource: Resource, telemetry: Telemetry) -> OtlpSpanProcessor | None:
     if not settings.traces_enabled or settings.traces_exporter == "none":
         return None
-    config = OtlpConfig(
-        endpoint=settings.otlp_traces_endpoint,
-        headers=settings.otlp_headers,
-        timeout_seconds=settings.otlp_timeout_seconds,
-        compression=settings.otlp_compression,
-        certificate_file=settings.otlp_certificate_file,
-        client_certificate_file=settings.otlp_client_certificate_file,
-        client_key_file=settings.otlp_client_key_file,
-        queue_max_spans=settings.span_queue_max_spans,
-        queue_max_bytes=settings.span_queue_max_bytes,
-        batch_max_spans=settings.span_batch_max_spans,
-        flush_interval_seconds=settings.span_flush_interval_seconds,
-    )
     own = telemetry.self_telemetry
 
     def on_error(reason: str) -> None:
@@ -362,7 +349,7 @@ def _make_processor(settings: Settings, resource: Resource, telemetry: Telemetry
 
     return OtlpSpanProcessor(
         resource,
-        config,
+        OtlpConfig.of(settings),
         on_dropped=lambda reason, spans: own.spans_dropped.labels(reason).inc(spans),
         on_exported=lambda spans: own.spans_exported.labels().inc(spans),
         on_error=on_error,

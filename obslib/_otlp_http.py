@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, Literal, NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
 from obslib._version import __version__
@@ -40,6 +40,23 @@ class OtlpConfig:
     queue_max_bytes: int = Settings.span_queue_max_bytes
     batch_max_spans: int = Settings.span_batch_max_spans
     flush_interval_seconds: float = Settings.span_flush_interval_seconds
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return what a service's settings say of it."""
+        return cls(
+            endpoint=settings.otlp_traces_endpoint,
+            headers=settings.otlp_headers,
+            timeout_seconds=settings.otlp_timeout_seconds,
+            compression=settings.otlp_compression,
+            certificate_file=settings.otlp_certificate_file,
+            client_certificate_file=settings.otlp_client_certificate_file,
+            client_key_file=settings.otlp_client_key_file,
+            queue_max_spans=settings.span_queue_max_spans,
+            queue_max_bytes=settings.span_queue_max_bytes,
+            batch_max_spans=settings.span_batch_max_spans,
+            flush_interval_seconds=settings.span_flush_interval_seconds,
+        )
 
     def __repr__(self) -> str:
         headers = dict.fromkeys(self.headers, "***")

@@ -1,5 +1,8 @@
 """The tracer provider: obslib's own, or the one that a user made global, with our processor added."""
 
+# For its hook at a fork, which must run before that of the SDK's providers: they start threads there, and would wait
+# for ever for a lock that this one frees.
+import concurrent.futures.thread  # noqa: F401
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -30,7 +33,7 @@ class Gate(Sampler):
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
-        self.is_open = True
+        self.is_open: bool = True
 
     def reopen(self, sampler: Sampler) -> None:
         """Record again, as another sampler decides."""

@@ -23,6 +23,16 @@ REDACTED_KEYS: Final = frozenset(
 
 LEVELS: Final = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 UNKNOWN_SERVICE: Final = "unknown_service"
+#: What a text may be, where it is one of few.
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "engine": ("obslib", "contrib"),
+    "log_format": ("json", "console", "auto"),
+    "logs_overflow": ("drop", "block"),
+    "otlp_compression": ("gzip", "none"),
+    "traces_exporter": ("otlp", "none"),
+    "log_level": tuple(LEVELS),
+    "traces_sampler": tuple(sorted(SAMPLERS)),
+}
 
 
 def _default_registries() -> "tuple[CollectorRegistry, ...]":
@@ -135,12 +145,14 @@ class Settings:
         Raises:
             ConfigurationError: A variable cannot be honoured; the sentence names it and the way out.
         """
-        values = read(os.environ if environ is None else environ, fields(cls))
+        reading = read(os.environ if environ is None else environ, fields(cls))
+        for sentence in reading.refused.values():
+            raise ConfigurationError(sentence)
         known = {item.name for item in fields(cls)}
         for name in overrides:
             if name not in known:
                 raise ConfigurationError(f"Settings has no field {name!r}; its fields are {', '.join(sorted(known))}.")
-        return cls(**{**values, **overrides})
+        return cls(**{**reading.values, "ignored": reading.ignored, **overrides})
 
     @property
     def log_level_number(self) -> int:
@@ -150,40 +162,38 @@ class Settings:
 
 def _validate(settings: Settings) -> None:
     """Raise for the first value that cannot work."""
-    choices: dict[str, tuple[str, ...]] = {
-        "engine": ("obslib", "contrib"),
-        "log_format": ("json", "console", "auto"),
-        "logs_overflow": ("drop", "block"),
-        "otlp_compression": ("gzip", "none"),
-        "traces_exporter": ("otlp", "none"),
-        "log_level": tuple(LEVELS),
-        "traces_sampler": tuple(sorted(SAMPLERS)),
-    }
-    for name, allowed in choices.items():
-        _demand(getattr(settings, name) in allowed, settings, name, f"one of {', '.join(allowed)}")
+    for sentence in violations(settings).values():
+        raise ConfigurationError(sentence)
+
+
+def violations(settings: Any) -> dict[str, str]:
+    """Return each field whose value cannot work, and a sentence that says what to write instead."""
+    found: dict[str, str] = {}
+
+    def demand(valid: bool, name: str, expected: str) -> None:
+        if not valid:
+            value = getattr(settings, name)
+            sentence = f"Settings.{name} (OBSLIB_{name.upper()}) must be {expected}, not {value!r}."
+            found.setdefault(name, sentence)
+
+    for name, allowed in CHOICES.items():
+        demand(getattr(settings, name) in allowed, name, f"one of {', '.join(allowed)}")
     for name, (low, high) in RANGES.items():
         value = getattr(settings, name)
-        valid = value is None or low <= value <= high
-        _demand(valid, settings, name, f"between {low:.10g} and {high:.10g}")
+        demand(value is None or low <= value <= high, name, f"between {low:.10g} and {high:.10g}")
     queue_spans = settings.span_queue_max_spans
     fits = settings.span_batch_max_spans <= queue_spans
-    _demand(fits, settings, "span_batch_max_spans", f"no larger than span_queue_max_spans, {queue_spans}")
+    demand(fits, "span_batch_max_spans", f"no larger than span_queue_max_spans, {queue_spans}")
     port = settings.metrics_port
-    _demand(port is None or 1 <= port <= 65_535, settings, "metrics_port", "a port between 1 and 65535, or None")
-    _demand(bool(settings.service_name.strip()), settings, "service_name", "a name that is not empty")
+    demand(port is None or 1 <= port <= 65_535, "metrics_port", "a port between 1 and 65535, or None")
+    demand(bool(settings.service_name.strip()), "service_name", "a name that is not empty")
     path = settings.metrics_path
-    _demand(not path or path.startswith("/"), settings, "metrics_path", "a path that begins with /, or empty")
+    demand(not path or path.startswith("/"), "metrics_path", "a path that begins with /, or empty")
     for path in settings.excluded_paths:
         valid = path.startswith("/") and "*" not in path.removesuffix("/*")
-        _demand(valid, settings, "excluded_paths", "paths that begin with /, with nothing but a final /* as a wildcard")
+        demand(valid, "excluded_paths", "paths that begin with /, with nothing but a final /* as a wildcard")
     keeps = settings.traces_keep_errors or settings.traces_keep_slower_than_seconds is not None
-    _demand(not keeps or settings.engine == "obslib", settings, "engine", "obslib where traces_keep_… is set")
+    demand(not keeps or settings.engine == "obslib", "engine", "obslib where traces_keep_… is set")
     is_endpoint = is_url(settings.otlp_traces_endpoint)
-    _demand(is_endpoint, settings, "otlp_traces_endpoint", "a URL that begins with http:// or https://")
-
-
-def _demand(valid: bool, settings: Settings, name: str, expected: str) -> None:
-    if not valid:
-        raise ConfigurationError(
-            f"Settings.{name} (OBSLIB_{name.upper()}) must be {expected}, not {getattr(settings, name)!r}."
-        )
+    demand(is_endpoint, "otlp_traces_endpoint", "a URL that begins with http:// or https://")
+    return found

@@ -4,12 +4,14 @@
 >>> with capture(app) as telemetry:  # doctest: +SKIP
 ...     client.get("/products/1")
 ...     assert telemetry.spans[0].name == "GET /products/{product_id}"
+
+Under pytest the fixture `obslib_capture` does the same until the test ends: `telemetry = obslib_capture(app)`.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -68,13 +70,13 @@ class Captured:
 
     def __init__(
         self,
-        telemetry: Telemetry,
+        telemetry: Any,  # only `capture` makes these; a type of its own would make all of obslib's inside public
         exporter: InMemorySpanExporter,
         lines: list[bytes],
         clock: FixedClock,
         tracer_provider: ObslibTracerProvider,
     ) -> None:
-        self._telemetry = telemetry
+        self._telemetry: Telemetry = telemetry
         self._exporter = exporter
         self._lines = lines
         #: `clock.advance(seconds)` lets time pass.
@@ -132,10 +134,23 @@ class Captured:
         self._lines.clear()
 
 
+class Capture(Protocol):
+    """
+    What the pytest fixture `obslib_capture` is: `capture`, until the end of the test.
+
+    The fixture is there wherever obslib is installed; nothing needs to be imported or configured for it.
+    """
+
+    def __call__(
+        self, app: Starlette, settings: Settings | None = None, *, new_request_id: Callable[[], str] | None = None
+    ) -> Captured:
+        """Instrument an application until the test ends; see `capture`."""
+
+
 class _NoLifetime:
     """Nothing to start: everything is kept in memory."""
 
-    running = True
+    running: bool = True
 
     def start(self) -> None: ...
 

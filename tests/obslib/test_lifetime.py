@@ -278,3 +278,29 @@ def test_fork_of_an_instrumented_process() -> None:
         """,
     )
     assert {"inherited": 0, "same": True, "running": True} in lines
+
+
+def test_fork_before_anything_was_served() -> None:
+    """A server that forks after it has loaded the application, as `gunicorn --preload` does, gets workers that live."""
+    [before, after] = run_python(
+        """
+        import json, os, sys, time
+        import obslib
+        from starlette.applications import Starlette
+
+        print(json.dumps({"is_imported": "concurrent.futures.thread" in sys.modules}), flush=True)
+        obslib.instrument(Starlette())
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        deadline = time.monotonic() + 20
+        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+            if time.monotonic() > deadline:
+                os.kill(child, 9)
+            time.sleep(0.01)
+        print(json.dumps({"status": os.waitstatus_to_exitcode(ended[1])}))
+        """,
+        PYTHONWARNINGS="ignore",
+    )
+    assert before == {"is_imported": False}
+    assert after == {"status": 0}

@@ -1,0 +1,7 @@
+"""`python -m obslib`: see `obslib --help`."""
+
+import sys
+
+from obslib._cli import main
+
+sys.exit(main())
