@@ -207,6 +207,8 @@ class Observability:
             self.running = True
             try:
                 self._look_around()
+                if self._telemetry.runtime_metrics is not None:
+                    self._telemetry.runtime_metrics.start()
                 self._sink.start()
                 if not self._telemetry.log_pipeline.for_people:  # who read lines in the order in which things happened
                     self._telemetry.backlog.open()
@@ -240,7 +242,7 @@ class Observability:
         """A child starts afresh: threads are not inherited, and the parent sends what is the parent's."""
         self._lock = threading.RLock()
         self.running = False
-        self._telemetry.backlog.reset_after_fork()
+        self._telemetry.reset_after_fork()
         self._sink.reset_after_fork()
         if self._metrics_server is not None:
             self._metrics_server.stop()
@@ -303,6 +305,8 @@ class Observability:
         if not self.running:
             return True
         self.running = False
+        if self._telemetry.runtime_metrics is not None:
+            self._telemetry.runtime_metrics.stop()
         complete = self._telemetry.backlog.close(deadline.left_seconds())
         if self._processor is not None:
             complete &= self._processor.close(deadline.left_seconds())

@@ -23,6 +23,7 @@ from obslib._metrics import MetricsRecorder, SelfTelemetry, describe_process
 from obslib._middleware import Lifetime, ObservedLayer
 from obslib._provider import resource_attributes
 from obslib._record import Recorder, SpanRecorder
+from obslib._runtime import RuntimeMetrics
 from obslib._span_factory import make_factory
 from obslib._traces import TracesRecorder, make_propagator
 from obslib._version import __version__
@@ -60,6 +61,7 @@ class Telemetry:
         self._new_request_id = new_request_id
         self.registry = CollectorRegistry()
         self.metrics_recorder: MetricsRecorder | None = None
+        self.runtime_metrics: RuntimeMetrics | None = None
         self.instruments = Instruments(
             self.registry,
             settings.max_label_sets,
@@ -85,12 +87,23 @@ class Telemetry:
             self.errors.internal,
             monotonic_ns,
         )
+        self.runtime_metrics = (
+            RuntimeMetrics(self.instruments) if settings.metrics_enabled and settings.runtime_metrics_enabled else None
+        )
         self.contrib_recorder: ContribRecorder | None = None
+
+    def reset_after_fork(self) -> None:
+        """Forget what the parent was at: the parent records it."""
+        self.backlog.reset_after_fork()
+        if self.runtime_metrics is not None:
+            self.runtime_metrics.reset_after_fork()
 
     def _before_reading(self) -> None:
         self.backlog.work_off()
         if self.metrics_recorder is not None:
             self.metrics_recorder.count_in_flight(tuple(self.backlog.in_flight))
+        if self.runtime_metrics is not None:
+            self.runtime_metrics.hand_over()
 
     def _on_metrics_error(self, error: BaseException) -> None:
         self.errors.internal("metrics", error)

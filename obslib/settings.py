@@ -58,6 +58,8 @@ class Settings:
     #: Libraries to instrument when both they and their opentelemetry-instrumentation package are installed.
     instrumentations: tuple[str, ...] = ("httpx", "sqlalchemy", "redis", "celery")
 
+    #: The event loop's lag, threads, garbage collections, and the limits of processor and memory.
+    runtime_metrics_enabled: bool = True
     #: Where the service's own port answers Prometheus; `""` to answer nowhere.
     metrics_path: str = "/metrics"
     #: Serve the metrics on a port of their own (1–65535), and no longer on the service's.
