@@ -224,11 +224,12 @@ class Observability:
         self._look_around()
 
     def _look_around(self) -> None:
-        """Take over handlers that a server has configured, and learn which routes there are."""
+        """Take over handlers that a server has configured, and learn which routes and libraries there are."""
         if self._bridge is not None:
             self._bridge.install()
         if self._app is not None:
             self._telemetry.make_zero_children(self._app)
+        self._telemetry.join_libraries()
 
     def _before_writing(self) -> None:
         self._telemetry.backlog.work_off()
@@ -254,6 +255,8 @@ class Observability:
         app = self._app
         if app is not None:
             self._undos.append(switch_native_telemetry_off(app))
+        # Before the spans: what wraps the same methods is taken off in the opposite order.
+        self._undos.append(self._telemetry.count_calls())
         provider = self._set_up_traces() if settings.traces_enabled else None
         self._undos.append(attach(self._telemetry, app, provider, self))
         if app is not None:
