@@ -26,7 +26,7 @@ _DATABASE_CONNECTIONS: Final = 1
 
 def run(config: Config, *, metrics_port: int, capacity: Capacity) -> int:
     """Work until SIGTERM, finish the job in hand, and return the exit status."""
-    # Not redis: here it is Celery's broker only, and its polling and acknowledging are part of no job's trace.
+    # Not redis: here it is Celery's broker only, and its polling and acknowledging are part of no job.
     settings = obslib.Settings.from_env(
         service_name="worker", metrics_port=metrics_port, instrumentations=("httpx", "sqlalchemy", "celery")
     )

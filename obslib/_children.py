@@ -5,7 +5,7 @@ A child is updated under its own lock. It caches the text of its lines, and thei
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client.samples import Exemplar
@@ -154,6 +154,20 @@ class HistogramChild(Child):
         with self._lock:
             self._counts[index] += 1
             self._sum += value
+            self._text = self._openmetrics = None
+
+    def add(self, counts: Sequence[int], total: float) -> None:
+        """
+        Count observations that were sorted into the buckets elsewhere.
+
+        Args:
+            counts: For each bucket, the last one being that without a bound.
+            total: Their sum, in the unit that the metric's name ends with.
+        """
+        with self._lock:
+            for index, count in enumerate(counts):
+                self._counts[index] += count
+            self._sum += total
             self._text = self._openmetrics = None
 
     def _make_heads(self, name: str, worker: str) -> tuple[str, ...]:

@@ -207,6 +207,8 @@ class Observability:
             self.running = True
             try:
                 self._look_around()
+                if self._telemetry.runtime_metrics is not None:
+                    self._telemetry.runtime_metrics.start()
                 self._sink.start()
                 if not self._telemetry.log_pipeline.for_people:  # who read lines in the order in which things happened
                     self._telemetry.backlog.open()
@@ -222,11 +224,12 @@ class Observability:
         self._look_around()
 
     def _look_around(self) -> None:
-        """Take over handlers that a server has configured, and learn which routes there are."""
+        """Take over handlers that a server has configured, and learn which routes and libraries there are."""
         if self._bridge is not None:
             self._bridge.install()
         if self._app is not None:
             self._telemetry.make_zero_children(self._app)
+        self._telemetry.join_libraries()
 
     def _before_writing(self) -> None:
         self._telemetry.backlog.work_off()
@@ -240,7 +243,7 @@ class Observability:
         """A child starts afresh: threads are not inherited, and the parent sends what is the parent's."""
         self._lock = threading.RLock()
         self.running = False
-        self._telemetry.backlog.reset_after_fork()
+        self._telemetry.reset_after_fork()
         self._sink.reset_after_fork()
         if self._metrics_server is not None:
             self._metrics_server.stop()
@@ -252,6 +255,8 @@ class Observability:
         app = self._app
         if app is not None:
             self._undos.append(switch_native_telemetry_off(app))
+        # Before the spans: what wraps the same methods is taken off in the opposite order.
+        self._undos.append(self._telemetry.count_calls())
         provider = self._set_up_traces() if settings.traces_enabled else None
         self._undos.append(attach(self._telemetry, app, provider, self))
         if app is not None:
@@ -303,6 +308,8 @@ class Observability:
         if not self.running:
             return True
         self.running = False
+        if self._telemetry.runtime_metrics is not None:
+            self._telemetry.runtime_metrics.stop()
         complete = self._telemetry.backlog.close(deadline.left_seconds())
         if self._processor is not None:
             complete &= self._processor.close(deadline.left_seconds())

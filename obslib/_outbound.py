@@ -1,13 +1,16 @@
-"""Libraries that call others: httpx, SQLAlchemy, redis, Celery, through OpenTelemetry's instrumentation packages."""
+"""Spans of the calls that libraries make, through OpenTelemetry's instrumentation packages.
+
+Calls are counted without them: see `_call_sources`.
+"""
 
 import os
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Final
 
 from opentelemetry import trace
 
+from obslib._call_sources import is_installed
 from obslib.exceptions import ConfigurationError
 
 #: Setting name → the library's module, its instrumentation's module, and the class in there.
@@ -30,16 +33,12 @@ def instrument_libraries(chosen: tuple[str, ...], provider: trace.TracerProvider
     Raises:
         ConfigurationError: A name is not one of `LIBRARIES`.
     """
-    unknown = sorted(set(chosen) - set(LIBRARIES))
-    if unknown:
-        raise ConfigurationError(
-            f"Settings.instrumentations: {unknown[0]!r} is unknown; obslib knows {', '.join(LIBRARIES)}."
-        )
+    check_names(chosen)
     undo_conventions = demand_stable_conventions()
     undos: list[Callable[[], None]] = []
     for name in chosen:
         library, package, class_name = LIBRARIES[name]
-        if find_spec(library) is None or not _is_installed(package):
+        if not is_installed(library) or not is_installed(package):
             continue
         instrumentor = getattr(import_module(package), class_name)()
         if not instrumentor.is_instrumented_by_opentelemetry:
@@ -54,6 +53,20 @@ def instrument_libraries(chosen: tuple[str, ...], provider: trace.TracerProvider
     return undo
 
 
+def check_names(chosen: tuple[str, ...]) -> None:
+    """
+    Check `Settings.instrumentations`.
+
+    Raises:
+        ConfigurationError: A name is not one of `LIBRARIES`.
+    """
+    unknown = sorted(set(chosen) - set(LIBRARIES))
+    if unknown:
+        raise ConfigurationError(
+            f"Settings.instrumentations: {unknown[0]!r} is unknown; obslib knows {', '.join(LIBRARIES)}."
+        )
+
+
 def demand_stable_conventions() -> Callable[[], None]:
     """Choose the stable conventions for packages that still default to the old ones; a choice made already stays."""
     if os.environ.get(_OPT_IN):
@@ -65,10 +78,3 @@ def demand_stable_conventions() -> Callable[[], None]:
             del os.environ[_OPT_IN]
 
     return undo
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:  # not even opentelemetry.instrumentation is there
-        return False

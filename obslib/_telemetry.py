@@ -11,6 +11,8 @@ from starlette.applications import Starlette
 from obslib import names
 from obslib._background import BackgroundRecorder
 from obslib._backlog import Backlog
+from obslib._call_sources import Subscription
+from obslib._client_metrics import ClientMetrics
 from obslib._contrib import ContribRecorder
 from obslib._errors import ErrorReporter
 from obslib._exposition import Exposition
@@ -21,8 +23,10 @@ from obslib._log_render import Redactor
 from obslib._logs import LogPipeline
 from obslib._metrics import MetricsRecorder, SelfTelemetry, describe_process
 from obslib._middleware import Lifetime, ObservedLayer
+from obslib._outbound import check_names
 from obslib._provider import resource_attributes
 from obslib._record import Recorder, SpanRecorder
+from obslib._runtime import RuntimeMetrics
 from obslib._span_factory import make_factory
 from obslib._traces import TracesRecorder, make_propagator
 from obslib._version import __version__
@@ -60,6 +64,8 @@ class Telemetry:
         self._new_request_id = new_request_id
         self.registry = CollectorRegistry()
         self.metrics_recorder: MetricsRecorder | None = None
+        self.runtime_metrics: RuntimeMetrics | None = None
+        self.client_metrics: ClientMetrics | None = None
         self.instruments = Instruments(
             self.registry,
             settings.max_label_sets,
@@ -85,12 +91,29 @@ class Telemetry:
             self.errors.internal,
             monotonic_ns,
         )
+        self.runtime_metrics = (
+            RuntimeMetrics(self.instruments) if settings.metrics_enabled and settings.runtime_metrics_enabled else None
+        )
+        self.client_metrics = self._make_client_metrics() if settings.metrics_enabled else None
+        self._subscription = (
+            None if self.client_metrics is None else Subscription(settings.instrumentations, self.client_metrics)
+        )
         self.contrib_recorder: ContribRecorder | None = None
+
+    def reset_after_fork(self) -> None:
+        """Forget what the parent was at: the parent records it."""
+        self.backlog.reset_after_fork()
+        if self.runtime_metrics is not None:
+            self.runtime_metrics.reset_after_fork()
 
     def _before_reading(self) -> None:
         self.backlog.work_off()
         if self.metrics_recorder is not None:
             self.metrics_recorder.count_in_flight(tuple(self.backlog.in_flight))
+        if self.runtime_metrics is not None:
+            self.runtime_metrics.hand_over()
+        if self.client_metrics is not None:
+            self.client_metrics.hand_over()
 
     def _on_metrics_error(self, error: BaseException) -> None:
         self.errors.internal("metrics", error)
@@ -98,6 +121,34 @@ class Telemetry:
     def _log(self, level: str, event: str, values: dict[str, Any]) -> None:
         if self.settings.logs_enabled:
             self.log_pipeline.log(level, "obslib", event, values)
+
+    def count_calls(self) -> Callable[[], None]:
+        """
+        Count the calls of the chosen libraries; return the undo.
+
+        Raises:
+            ConfigurationError: A library's name is unknown.
+        """
+        check_names(self.settings.instrumentations)
+        self.join_libraries()
+        return lambda: None if self._subscription is None else self._subscription.leave()
+
+    def join_libraries(self) -> None:
+        """Count the calls of the chosen libraries that have been imported meanwhile, too. Does not raise."""
+        if self._subscription is None:
+            return
+        try:
+            self._subscription.join()
+        except Exception as error:  # noqa: BLE001 -- the guard: a library's new version must not fail the start
+            self._on_metrics_error(error)
+
+    def _make_client_metrics(self) -> ClientMetrics:
+        return ClientMetrics(
+            self.instruments,
+            self._monotonic_ns,
+            serves=lambda record: record.background is self._background,
+            on_error=self._on_metrics_error,
+        )
 
     def make_layer(self, app: ASGIApp, provider: trace.TracerProvider | None, lifetime: Lifetime) -> ObservedLayer:
         """Return the layer that records requests of an application."""

@@ -18,6 +18,24 @@ HTTP_SERVER_RESPONSE_BODY_SIZE: Final = "http_server_response_body_size_bytes"
 # Metrics: work that is left for after the response
 BACKGROUND_TASK_DURATION: Final = "background_task_duration_seconds"
 
+# Metrics: calls that a service makes, and the connections it makes them through
+HTTP_CLIENT_REQUEST_DURATION: Final = "http_client_request_duration_seconds"
+DB_CLIENT_OPERATION_DURATION: Final = "db_client_operation_duration_seconds"
+#: The conventions say db.client.connection.count; to Prometheus a name in _count is part of a histogram.
+DB_CLIENT_CONNECTIONS: Final = "db_client_connections"
+DB_CLIENT_CONNECTION_MAX: Final = "db_client_connection_max"
+DB_CLIENT_CONNECTION_PENDING_REQUESTS: Final = "db_client_connection_pending_requests"
+DB_CLIENT_CONNECTION_WAIT_TIME: Final = "db_client_connection_wait_time_seconds"
+
+# Metrics: the process
+ASYNCIO_EVENT_LOOP_LAG: Final = "asyncio_event_loop_lag_seconds"
+ANYIO_THREAD_LIMITER_BORROWED: Final = "anyio_thread_limiter_borrowed_tokens"
+ANYIO_THREAD_LIMITER_MAX: Final = "anyio_thread_limiter_max_tokens"
+ANYIO_THREAD_LIMITER_WAITING: Final = "anyio_thread_limiter_waiting_tasks"
+CPYTHON_GC_PAUSE_DURATION: Final = "cpython_gc_pause_duration_seconds"
+PROCESS_CPU_LIMIT: Final = "process_cpu_limit_cores"
+PROCESS_MEMORY_LIMIT: Final = "process_memory_limit_bytes"
+
 # Metrics: obslib about itself
 BUILD_INFO: Final = "obslib_build_info"
 TARGET_INFO: Final = "target_info"
@@ -33,6 +51,12 @@ LABEL_ROUTE: Final = "http_route"
 LABEL_STATUS_CODE: Final = "http_response_status_code"
 LABEL_SCHEME: Final = "url_scheme"
 LABEL_ERROR_TYPE: Final = "error_type"
+LABEL_SERVER_ADDRESS: Final = "server_address"
+LABEL_DB_SYSTEM: Final = "db_system_name"
+LABEL_DB_OPERATION: Final = "db_operation_name"
+LABEL_POOL: Final = "db_client_connection_pool_name"
+LABEL_CONNECTION_STATE: Final = "db_client_connection_state"
+LABEL_GC_GENERATION: Final = "cpython_gc_generation"
 LABEL_WORKER: Final = "worker"
 LABEL_REASON: Final = "reason"
 LABEL_SIGNAL: Final = "signal"
@@ -58,10 +82,20 @@ ERROR_INCOMPLETE_RESPONSE: Final = "incomplete_response"
 ERROR_EXCEPTION: Final = "exception"
 ERROR_CANCELLED: Final = "cancelled"
 
+#: Values of `db_client_connection_state`.
+CONNECTION_USED: Final = "used"
+CONNECTION_IDLE: Final = "idle"
+
 #: Upper bounds in seconds. The semantic conventions' advice for HTTP durations, which is prometheus_client's default.
 DURATION_BUCKETS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 #: Upper bounds in seconds for work that nobody waits for.
 BACKGROUND_BUCKETS_SECONDS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+#: Upper bounds in seconds of calls to databases, as the semantic conventions advise.
+DB_DURATION_BUCKETS_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
+#: Upper bounds in seconds of how late an event loop is: a loop without trouble is in the first.
+LAG_BUCKETS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: Upper bounds in seconds of garbage collections: the youngest generation's take microseconds.
+GC_BUCKETS_SECONDS: Final = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 #: Upper bounds in bytes: powers of four from 64 B to 16 MiB.
 BODY_SIZE_BUCKETS_BYTES: Final = tuple(float(4**power) for power in range(3, 13))
 

@@ -65,9 +65,11 @@ class Settings:
     engine: Literal["obslib", "contrib"] = "obslib"
     #: Paths that leave no trace in any signal: exact ones, or prefixes that end in `/*`.
     excluded_paths: tuple[str, ...] = ()
-    #: Libraries to instrument when both they and their opentelemetry-instrumentation package are installed.
+    #: Libraries whose calls are counted, and traced where their opentelemetry-instrumentation package is installed.
     instrumentations: tuple[str, ...] = ("httpx", "sqlalchemy", "redis", "celery")
 
+    #: The event loop's lag, threads, garbage collections, and the limits of processor and memory.
+    runtime_metrics_enabled: bool = True
     #: Where the service's own port answers Prometheus; `""` to answer nowhere.
     metrics_path: str = "/metrics"
     #: Serve the metrics on a port of their own (1–65535), and no longer on the service's.

@@ -166,7 +166,8 @@ def capture(
     """
     Instrument an application for the time of a block, keeping what it says in memory.
 
-    No global is set: neither the tracer provider nor structlog's configuration nor the standard library's handlers.
+    No global is set: neither the tracer provider nor structlog's configuration nor the standard library's handlers. The
+    calls of httpx, SQLAlchemy and redis are counted, and make no spans.
 
     Args:
         app: Not instrumented otherwise.
@@ -190,6 +191,7 @@ def capture(
     captured = Captured(telemetry, exporter, lines, clock, provider)
     with ExitStack() as undos:
         undos.callback(switch_native_telemetry_off(app))
+        undos.callback(telemetry.count_calls())
         undos.callback(attach(telemetry, app, provider if settings.traces_enabled else None, _NoLifetime()))
         telemetry.make_zero_children(app)
         yield captured

@@ -78,13 +78,24 @@ class RunningShop:
         return await self.client.delete("/faults", headers={"Authorization": f"Bearer {TOKEN}"})
 
 
-class UnreachablePayments(httpx.AsyncBaseTransport):
+class OwnedPayments(httpx.AsyncBaseTransport):
+    """A way to payments, whose telemetry ends with it."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._inner = httpx.ASGITransport(app=app)
+
+    async def aclose(self) -> None:
+        self._app.state.obs.shutdown()
+
+
+class UnreachablePayments(OwnedPayments):
     """Refuses every connection until it is told not to."""
 
     def __init__(self, app: FastAPI) -> None:
+        super().__init__(app)
         self.reachable = False
         self.asked = 0
-        self._inner = httpx.ASGITransport(app=app)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.asked += 1
@@ -93,13 +104,13 @@ class UnreachablePayments(httpx.AsyncBaseTransport):
         return await self._inner.handle_async_request(request)
 
 
-class SlowPayments(httpx.AsyncBaseTransport):
+class SlowPayments(OwnedPayments):
     """Answers when it is told to: whoever asked holds a slot until then."""
 
     def __init__(self, app: FastAPI) -> None:
+        super().__init__(app)
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()
-        self._inner = httpx.ASGITransport(app=app)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.asked.set()

@@ -13,6 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 from obslib import names
 from tests.integration.running import RunningStack, eventually
 
+#: What is looked at of each metric of calls.
+CALL_LABELS = {
+    names.HTTP_CLIENT_REQUEST_DURATION: (names.LABEL_METHOD, names.LABEL_STATUS_CODE, names.LABEL_SERVER_ADDRESS),
+    names.DB_CLIENT_OPERATION_DURATION: (names.LABEL_DB_SYSTEM,),
+    names.DB_CLIENT_CONNECTIONS: (names.LABEL_CONNECTION_STATE,),
+}
 SERVICES = ("shop-1", "payments", "worker-1")
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 TEXT = {"Accept": "text/plain; version=0.0.4"}
@@ -72,6 +78,34 @@ def test_gzip_is_the_same_text_packed(stack: RunningStack, metrics_url: str) -> 
     unpacked = gzip.decompress(packed).decode()
     assert len(packed) < len(unpacked)
     assert names.TARGET_INFO in sample_names(parse_openmetrics(unpacked))
+
+
+def test_calls_are_counted_where_they_are_made(stack: RunningStack) -> None:
+    """An order is a request to payments, statements and commands at the shop, and statements at the worker."""
+    assert stack.order().status_code == 201
+
+    def series(process: str) -> dict[str, set[tuple[str, ...]]]:
+        url = f"{stack.process_url(process).removesuffix('/metrics')}/metrics"
+        found: dict[str, set[tuple[str, ...]]] = {}
+        for family in parse_text(stack.http.get(url, headers=TEXT).text):
+            keys = CALL_LABELS.get(family.name, ())
+            found[family.name] = {tuple(sample.labels[key] for key in keys) for sample in family.samples}
+        return found
+
+    def shops(metric: str) -> set[tuple[str, ...]]:
+        """The series of whichever replica had the order."""
+        return series("shop-1").get(metric, set()) | series("shop-2").get(metric, set())
+
+    eventually(lambda: shops(names.DB_CLIENT_OPERATION_DURATION) == {("sqlite",), ("redis",)}, "statements, commands")
+    eventually(
+        lambda: series("worker-1").get(names.DB_CLIENT_OPERATION_DURATION) == {("sqlite",)}, "a job's statements"
+    )
+    assert ("PUT", "200", "127.0.0.1") in shops(names.HTTP_CLIENT_REQUEST_DURATION)
+    assert {("used",), ("idle",)} <= shops(names.DB_CLIENT_CONNECTIONS)
+    assert shops(names.ASYNCIO_EVENT_LOOP_LAG)
+    worker = series("worker-1")
+    assert names.PROCESS_MEMORY_LIMIT in worker
+    assert names.ASYNCIO_EVENT_LOOP_LAG not in worker
 
 
 def test_promtool_finds_nothing_to_complain_about(stack: RunningStack, metrics_url: str) -> None:
