@@ -20,7 +20,18 @@ from tests.obslib.asgi import client_of
 from tests.obslib.processes import ROOT
 
 #: Prefixes of constants in `names` that are no metric; a constant with none of them is one.
-NO_METRICS = ("LABEL_", "LOG_", "ATTR_", "RESOURCE_", "EXEMPLAR_", "DROPPED_", "ERROR_", "ACCESS_", "OTHER")
+NO_METRICS = (
+    "LABEL_",
+    "LOG_",
+    "ATTR_",
+    "RESOURCE_",
+    "EXEMPLAR_",
+    "DROPPED_",
+    "ERROR_",
+    "ACCESS_",
+    "CONNECTION_",
+    "OTHER",
+)
 METRICS_ALL_THE_SAME = {"LOG_LINES_DROPPED", "LABEL_SETS_OVERFLOWED"}
 
 

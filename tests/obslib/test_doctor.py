@@ -28,7 +28,7 @@ from obslib._cli import main
 from obslib._doctor.application import NotExaminableError, import_application
 from obslib._doctor.collector import collector_finding
 from obslib._doctor.configuration import Configuration, configuration
-from obslib._doctor.limits import Limits, limit_findings, read_limits
+from obslib._doctor.limits import Limits, facts, limit_findings, read_limits
 from obslib._doctor.ownership import ownership_findings, provider_findings
 from obslib._doctor.report import Finding, Report, Version
 from obslib._doctor.text import render
@@ -658,31 +658,17 @@ def test_no_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     assert codes(installation_findings(obslib.__version__, "0.7.1")) == {"other_project_installed": "error"}
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_control_groups(tmp_path: Path, version: int) -> None:
-    """The narrowest limit of the group and those around it counts, in both versions of control groups."""
-    root, groups = tmp_path / "cgroup", tmp_path / "groups"
-    if version == 2:
-        inner = root / "pod" / "container"
-        inner.mkdir(parents=True)
-        (inner / "cpu.max").write_text("max 100000\n")
-        (root / "pod" / "cpu.max").write_text("150000 100000\n")
-        (inner / "memory.max").write_text("134217728\n")
-        (root / "pod" / "memory.max").write_text("max\n")
-        groups.write_text("0::/pod/container\n")
-    else:
-        (root / "cpu").mkdir(parents=True)
-        (root / "memory" / "pod").mkdir(parents=True)
-        (root / "cpu" / "cpu.cfs_quota_us").write_text("150000\n")
-        (root / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-        (root / "memory" / "pod" / "memory.limit_in_bytes").write_text("134217728\n")
-        (root / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
-        groups.write_text("4:memory:/pod\n3:cpu:/\n")
-    limits = read_limits(root, groups)
-    assert (limits.cpu_cores, limits.memory_bytes) == (1.5, 128 << 20)
-    assert read_limits(tmp_path / "none", tmp_path / "none").memory_bytes is None
-    groups.write_text("0::/\n" if version == 2 else "4:memory:/\n")
-    assert read_limits(root, groups).memory_bytes is None
+def test_control_groups(tmp_path: Path) -> None:
+    """What the control groups allow is what the metrics say, too."""
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text("0::/pod\n")
+    (tmp_path / "proc" / "self" / "mountinfo").write_text("1 0 0:1 / /cgroup rw - cgroup2 none rw\n")
+    (tmp_path / "cgroup" / "pod").mkdir(parents=True)
+    (tmp_path / "cgroup" / "pod" / "memory.max").write_text("134217728\n")
+    (tmp_path / "cgroup" / "pod" / "cpu.max").write_text("50000 100000\n")
+    limits = read_limits(tmp_path)
+    assert (limits.cpu_cores, limits.memory_bytes) == (0.5, 128 << 20)
+    assert {fact.name: fact.value for fact in facts(limits)}["memory"] == "128 MiB"
 
 
 def test_stdout_that_is_a_file(tmp_path: Path) -> None:
@@ -712,7 +698,7 @@ def test_limits_that_are_close() -> None:
         "little_memory": "warning",
         "disk_almost_full": "warning",
     }
-    assert codes(limit_findings(Limits(None, None, None, None), None)) == {}
+    assert codes(limit_findings(Limits(None, 1, 1, None), None)) == {}
     assert codes(limit_findings(Limits(1 << 16, 2.0, 1 << 30, 1 << 40), Settings())) == {}
 
 
