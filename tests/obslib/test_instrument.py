@@ -495,7 +495,7 @@ observability.shutdown()
 
 
 def test_log_level_that_is_none() -> None:
-    """A wrong level says which ones there are, and a right one is undone with the rest."""
+    """A wrong level says which ones there are; a right one is undone with the rest, and touches nothing where logs are off."""
     said = run("""
 observability = obslib.instrument(FastAPI())
 observability.set_log_level("error")
@@ -505,6 +505,9 @@ try:
 except exceptions.ConfigurationError as error:
     sentence = str(error)
 observability.shutdown()
+observability.set_log_level("error")
+silent = obslib.instrument(FastAPI(), Settings(service_name="s", logs_enabled=False))
+silent.set_log_level("error")
 say(sentence=sentence, levels=[during, logging.getLogger().level])
 """)
     assert said["sentence"] == "The log level must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, not 'LOUD'."

@@ -7,10 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from obslib import _loop_lag, names
+from obslib._instruments import Instruments
 from obslib._loop_lag import BUSY_SECONDS, IDLE_SECONDS, LoopLagSampler
+from obslib._runtime import RuntimeMetrics
 from obslib.settings import Settings
 from obslib.testing import capture
 from tests.obslib.processes import run_python
@@ -171,6 +174,17 @@ observability.shutdown()
     assert said["cores"] > 0
     assert said["memory"] > 1e6
     assert said["loop"] is None
+
+
+def test_where_no_loop_runs() -> None:
+    """Started outside of a loop, there are collections and limits, and no series of a loop."""
+    instruments = Instruments(CollectorRegistry(), 100, before_reading=lambda: None, on_error=lambda _: None)
+    runtime = RuntimeMetrics(instruments)
+    runtime.start()
+    runtime.stop()
+    made = {metric.name for metric in instruments.all()}
+    assert names.CPYTHON_GC_PAUSE_DURATION in made
+    assert names.ASYNCIO_EVENT_LOOP_LAG not in made
 
 
 def test_runtime_metrics_can_be_off() -> None:
