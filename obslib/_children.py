@@ -11,6 +11,7 @@ from typing import Final
 from prometheus_client.samples import Exemplar
 
 from obslib import names
+from obslib._saved_values import KeptExemplar, SavedValue, read_count, read_histogram, read_number, to_json
 
 _INFINITY: Final = float("inf")
 
@@ -18,23 +19,27 @@ _INFINITY: Final = float("inf")
 class Child:
     """One label set of one metric."""
 
-    __slots__ = ("_heads", "_lock", "_openmetrics", "_text", "labels")
+    __slots__ = ("_heads", "_lock", "_openmetrics", "_text", "_worker", "labels")
 
     def __init__(self, labels: tuple[tuple[str, str], ...]) -> None:
         self.labels = labels
         self._lock = threading.Lock()
         self._heads: tuple[str, ...] = ()
+        #: Whose lines the heads begin; it is known when the process has met its siblings.
+        self._worker = ""
         #: The lines as they were written down last; None after a change, a mark of its own while somebody renders.
         self._text: object = None
         self._openmetrics: object = None
 
     def lines(self, name: str, worker: str, *, openmetrics: bool) -> str:
         """Return the lines of this label set, each ended by a newline."""
+        if self._worker != worker:
+            self._heads = self._make_heads(name, worker)
+            self._text = self._openmetrics = None
+            self._worker = worker
         cached = self._openmetrics if openmetrics else self._text
         if isinstance(cached, str):
             return cached
-        if not self._heads:
-            self._heads = self._make_heads(name, worker)
         # Put there before the values are read: a change, or another renderer, takes the mark away, and nothing is lost.
         mark = object()
         if openmetrics:
@@ -48,6 +53,24 @@ class Child:
             elif self._text is mark:
                 self._text = text
         return text
+
+    def reset_after_fork(self) -> None:
+        """Count from zero: what the parent has counted, the parent shows."""
+        self._lock = threading.Lock()
+        self._text = self._openmetrics = None
+
+    def save(self) -> SavedValue:
+        """Return the numbers in a form that `absorb` takes and JSON can hold."""
+        raise NotImplementedError
+
+    def absorb(self, saved: SavedValue) -> None:
+        """
+        Add what `save` of another child of this kind has returned; a gauge takes it over.
+
+        Raises:
+            ValueError: It is nothing that `save` returns.
+        """
+        raise NotImplementedError
 
     def _make_heads(self, name: str, worker: str) -> tuple[str, ...]:
         return (f"{name}{format_labels((*self.labels, (names.LABEL_WORKER, worker)))} ",)
@@ -82,6 +105,19 @@ class CounterChild(Child):
             self._value += amount
             self._text = self._openmetrics = None
 
+    def reset_after_fork(self) -> None:
+        """Count from zero."""
+        super().reset_after_fork()
+        self._value = 0.0
+
+    def save(self) -> SavedValue:
+        """Return the count."""
+        return to_json(self._value)
+
+    def absorb(self, saved: SavedValue) -> None:
+        """Add another's count."""
+        self.inc(read_count(saved))
+
     def _render(self, *, openmetrics: bool) -> str:  # noqa: ARG002 -- both formats agree here
         return f"{self._heads[0]}{format_value(self._value)}\n"
 
@@ -115,6 +151,14 @@ class GaugeChild(Child):
             self._value = float(value)
             self._text = self._openmetrics = None
 
+    def save(self) -> SavedValue:
+        """Return the value."""
+        return to_json(self._read())
+
+    def absorb(self, saved: SavedValue) -> None:
+        """Take over another's value."""
+        self.set(read_number(saved))
+
     def _read(self) -> float:
         return self._value if self._function is None else float(self._function())
 
@@ -140,7 +184,7 @@ class HistogramChild(Child):
         super().__init__(labels)
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
-        self._exemplars: list[tuple[str, str, float, float] | None] = [None] * (len(bounds) + 1)
+        self._exemplars: list[KeptExemplar | None] = [None] * (len(bounds) + 1)
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
@@ -167,6 +211,27 @@ class HistogramChild(Child):
         with self._lock:
             for index, count in enumerate(counts):
                 self._counts[index] += count
+            self._sum += total
+            self._text = self._openmetrics = None
+
+    def reset_after_fork(self) -> None:
+        """Count from zero."""
+        super().reset_after_fork()
+        self._counts = [0] * len(self._counts)
+        self._exemplars = [None] * len(self._counts)
+        self._sum = 0.0
+
+    def save(self) -> SavedValue:
+        """Return counts, sum and exemplars."""
+        with self._lock:
+            return self._counts[:], to_json(self._sum), self._exemplars[:]
+
+    def absorb(self, saved: SavedValue) -> None:
+        """Add another's counts, and take over the exemplars of buckets that have none."""
+        counts, total, exemplars = read_histogram(saved, len(self._counts))
+        with self._lock:
+            self._counts = [own + other for own, other in zip(self._counts, counts, strict=True)]
+            self._exemplars = [own or other for own, other in zip(self._exemplars, exemplars, strict=True)]
             self._sum += total
             self._text = self._openmetrics = None
 
@@ -275,6 +340,13 @@ class InfoChild(Child):
     """The constant 1, with what there is to say in its labels."""
 
     __slots__ = ()
+
+    def save(self) -> SavedValue:
+        """Return what it always is."""
+        return 1.0
+
+    def absorb(self, saved: SavedValue) -> None:
+        """Stay what it always is."""
 
     def _render(self, *, openmetrics: bool) -> str:  # noqa: ARG002 -- both formats agree here
         return f"{self._heads[0]}1\n"

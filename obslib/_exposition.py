@@ -6,21 +6,22 @@ Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ (text 0.0.
 import asyncio
 import hmac
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.exposition import generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as generate_latest_openmetrics
-
-from obslib import names
+from obslib._foreign import ForeignMetrics
+from obslib._foreign import render as render_foreign
 from obslib._instruments import Instruments
+from obslib._merge import merge
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+#: The label `worker` of a process that has no siblings.
+LONE_WORKER: Final = "0"
 #: Label sets rendered in one go; a histogram has about 17 lines, so this is some 200 lines.
 _SLICE_CHILDREN: Final = 12
-_PAUSE_SECONDS: Final = 0.0002
+#: Between two slices: then requests pass.
+PAUSE_SECONDS: Final = 0.0002
 _GZIP_LEVEL: Final = 1
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _GZIP_BYTES: Final = 64 * 1024
@@ -38,9 +39,19 @@ class Plan(NamedTuple):
     compress: bool = False
 
 
+class Siblings(Protocol):
+    """The other worker processes of this service."""
+
+    def gather(self, content_type: str) -> list[bytes]:
+        """Return what each of them says, within a deadline. Does not raise."""
+
+    def before_answer(self) -> None:
+        """Called when this process' part of an answer is written down. Does not raise."""
+
+
 class Exposition:
     """
-    Writes down obslib's metrics and those of other registries.
+    Writes down obslib's metrics and those of other registries, and those of the siblings if there are any.
 
     Args:
         worker: The value of the label `worker` on every series.
@@ -51,14 +62,15 @@ class Exposition:
     def __init__(
         self,
         instruments: Instruments,
-        foreign: Sequence[CollectorRegistry],
+        foreign: ForeignMetrics,
         *,
         worker: str,
         token: str | None,
         on_error: Callable[[BaseException], None],
     ) -> None:
         self._instruments = instruments
-        self._foreign = tuple(registry for registry in foreign if registry is not instruments.registry)
+        self._foreign = foreign
+        self._siblings: Siblings | None = None
         self._worker = worker
         self._token = token
         self._on_error = on_error
@@ -96,10 +108,22 @@ class Exposition:
             body = b"".join(pieces)
         await _respond(send, plan, body, head=scope["method"] == "HEAD")
 
+    def join(self, worker: str, siblings: Siblings | None) -> None:
+        """Be this worker from now on, and answer for the siblings, too."""
+        self._worker = worker
+        self._siblings = siblings
+
     def render(self, content_type: str) -> bytes:
         """Return the whole answer in one go, for callers that have no event loop to keep free."""
-        parts = [*self._own_slices(openmetrics=content_type == OPENMETRICS), self._render_foreign(content_type)]
-        return b"".join(parts)
+        siblings = self._siblings
+        own = b"".join(self.own_parts(content_type))
+        return own if siblings is None else self._complete(siblings, own, siblings.gather(content_type))
+
+    def own_parts(self, content_type: str) -> Iterator[bytes]:
+        """Yield what this process says, a slice at a time."""
+        openmetrics = content_type == OPENMETRICS
+        yield from self._own_slices(openmetrics=openmetrics)
+        yield self._foreign_part(openmetrics=openmetrics)
 
     def _allows(self, authorization: str) -> bool:
         if self._token is None:
@@ -117,13 +141,25 @@ class Exposition:
         return await asyncio.shield(task)
 
     async def _render_in_slices(self, content_type: str) -> bytes:
+        openmetrics = content_type == OPENMETRICS
+        siblings = self._siblings
+        gathering = None
+        if siblings is not None:
+            gathering = asyncio.create_task(asyncio.to_thread(siblings.gather, content_type))
         parts = []
-        for part in self._own_slices(openmetrics=content_type == OPENMETRICS):
+        for part in self._own_slices(openmetrics=openmetrics):
             parts.append(part)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)
         # Foreign collectors may block (some ask a database), so they are asked in a thread.
-        parts.append(await asyncio.to_thread(self._render_foreign, content_type))
-        return b"".join(parts)
+        parts.append(await asyncio.to_thread(self._foreign_part, openmetrics=openmetrics))
+        own = b"".join(parts)
+        if siblings is None or gathering is None:
+            return own
+        return await asyncio.to_thread(self._complete, siblings, own, await gathering)
+
+    def _complete(self, siblings: Siblings, own: bytes, others: Sequence[bytes]) -> bytes:
+        siblings.before_answer()
+        return merge([own, *others], self._on_error)
 
     def _own_slices(self, *, openmetrics: bool) -> Iterator[bytes]:
         lines: list[str] = []
@@ -148,43 +184,9 @@ class Exposition:
                     lines = []
         yield "".join(lines).encode()
 
-    def _render_foreign(self, content_type: str) -> bytes:
-        openmetrics = content_type == OPENMETRICS
-        taken = {metric.family_name for metric in self._instruments.all()}
-        families: list[Metric] = []
-        for registry in self._foreign:
-            try:
-                collected = list(registry.collect())
-            except Exception as error:  # noqa: BLE001 -- a collector may raise anything; the others still count
-                self._on_error(error)
-                continue
-            for family in collected:
-                if family.name not in taken:
-                    taken.add(family.name)
-                    families.append(self._with_worker(family))
-        generate = generate_latest_openmetrics if openmetrics else generate_latest
-        return generate(_Families(families))
-
-    def _with_worker(self, family: Metric) -> Metric:
-        """Return a copy in which every sample has the label `worker`; `_created` series are left out."""
-        copy = Metric(family.name, family.documentation, family.type)
-        copy.samples = [
-            sample._replace(labels={**sample.labels, names.LABEL_WORKER: self._worker})
-            for sample in family.samples
-            if not sample.name.endswith("_created") or family.type not in {"counter", "histogram", "summary"}
-        ]
-        return copy
-
-
-class _Families(CollectorRegistry):
-    """Families that were collected already, in the shape prometheus_client writes down."""
-
-    def __init__(self, families: Iterable[Metric]) -> None:
-        super().__init__()
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
+    def _foreign_part(self, *, openmetrics: bool) -> bytes:
+        taken = [metric.family_name for metric in self._instruments.all()]
+        return render_foreign(self._foreign.collect(taken), self._worker, openmetrics=openmetrics)
 
 
 def negotiate(accept: str) -> str:

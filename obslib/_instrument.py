@@ -50,7 +50,7 @@ def instrument_process(settings: Settings | None = None) -> Observability:
         settings: `Settings.from_env()` if not given.
 
     Raises:
-        ConfigurationError: A setting cannot work, or the port is taken.
+        ConfigurationError: A setting cannot work, the port is taken, or worker processes cannot meet.
         AlreadyInstrumentedError: The process is instrumented with other settings.
     """
     settings = Settings.from_env() if settings is None else settings
@@ -64,15 +64,17 @@ def instrument_process(settings: Settings | None = None) -> Observability:
                 "instrument_process() returned."
             )
     observability = Observability(settings, None)
-    server = observability._metrics_server  # noqa: SLF001 -- our own class
-    if server is not None:
-        try:
-            server.start()
-        except OSError as error:
-            observability.shutdown()
-            raise ConfigurationError(
-                f"The metrics cannot be served on {settings.metrics_host}:{settings.metrics_port}: {error.strerror}. "
-                "Choose another OBSLIB_METRICS_PORT."
-            ) from error
+    try:
+        observability.meet_siblings()
+        observability.open_port()
+    except ConfigurationError:
+        observability.shutdown()
+        raise
+    except OSError as error:
+        observability.shutdown()
+        raise ConfigurationError(
+            f"The metrics cannot be served on {settings.metrics_host}:{settings.metrics_port}: {error.strerror}. "
+            "Choose another OBSLIB_METRICS_PORT."
+        ) from error
     observability.start()
     return observability

@@ -6,15 +6,15 @@ one. They collect for prometheus_client, too: its tools can read `Observability.
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Metric
 
 from obslib import names
 from obslib._children import Child, CounterChild, GaugeChild, HistogramChild, InfoChild
+from obslib._saved_metric import CUMULATIVE, Kind, SavedMetric
 from obslib.exceptions import ConfigurationError
 
-Kind = Literal["counter", "gauge", "histogram", "info"]
 _INFINITY: Final = float("inf")
 
 
@@ -40,8 +40,10 @@ class Instrument(Generic[AnyChild]):
         on_overflow: Callable[[str], None],
         before_reading: Callable[[], None],
         on_error: Callable[[BaseException], None],
+        bounds: tuple[float, ...] = (),
     ) -> None:
-        self.kind = kind
+        self.kind: Kind = kind
+        self.bounds = bounds
         self.name = name
         self.documentation = documentation
         self.label_names: tuple[str, ...] = tuple(label_names)
@@ -78,6 +80,28 @@ class Instrument(Generic[AnyChild]):
         """Return the children there are now, in the order in which they were made, up to date."""
         self._before_reading()
         return list(self._children.values())
+
+    def save(self) -> SavedMetric:
+        """Return the numbers as another process can go on with them or show them."""
+        saved = []
+        for child in self.children():
+            try:
+                saved.append((tuple(value for _, value in child.labels), child.save()))
+            except Exception as error:  # noqa: BLE001 -- a gauge's function may raise anything; the others still count
+                self._on_error(error)
+        return SavedMetric(self.kind, self.name, self.documentation, self.label_names, self.bounds, tuple(saved))
+
+    def absorb(self, saved: SavedMetric) -> None:
+        """Add the numbers of a metric, unless the code has changed and it is another one now."""
+        if (self.kind, self.label_names, self.bounds) == (saved.kind, saved.label_names, saved.bounds):
+            for values, number in saved.children:
+                self.labels(*values).absorb(number)
+
+    def reset_after_fork(self) -> None:
+        """Count from zero; gauges stay as the parent has set them."""
+        self._lock = threading.Lock()
+        for child in self._children.values():
+            child.reset_after_fork()
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metric as prometheus_client's registries want it."""
@@ -168,6 +192,8 @@ class Instruments:
         self._on_error = on_error
         self.max_label_sets = max_label_sets
         self._all: list[Instrument[Any]] = []
+        #: Of a predecessor, until somebody makes the metric of that name here, too.
+        self._carried: dict[str, SavedMetric] = {}
         self.overflowed: Counter = self.counter(
             names.LABEL_SETS_OVERFLOWED,
             "Label sets that came after a metric's budget was spent.",
@@ -229,7 +255,7 @@ class Instruments:
         def child(pairs: tuple[tuple[str, str], ...]) -> HistogramChild:
             return HistogramChild(pairs, bounds)
 
-        made = Histogram("histogram", name, documentation, labels, child, **self._budget(max_label_sets))
+        made = Histogram("histogram", name, documentation, labels, child, bounds=bounds, **self._budget(max_label_sets))
         self._register(made)
         return made
 
@@ -238,6 +264,46 @@ class Instruments:
         made = Instrument("info", name, documentation, tuple(values), InfoChild, **self._budget(None))
         made.labels(*values.values())
         self._register(made)
+
+    def carry(self, metrics: Iterable[SavedMetric]) -> None:
+        """Go on from a predecessor's counts, with metrics that do not exist yet as soon as they do."""
+        self._carried = {saved.name: saved for saved in metrics if saved.kind in CUMULATIVE}
+        for made in self._all:
+            self._claim(made)
+
+    def carried(self) -> list[SavedMetric]:
+        """Return what a predecessor has counted and nobody has made a metric for."""
+        return list(self._carried.values())
+
+    def show(self, saved: SavedMetric) -> None:
+        """
+        Make a metric that another process had, with its numbers.
+
+        Raises:
+            ConfigurationError: It cannot be a metric.
+        """
+        if saved.name == self.overflowed.name:
+            self.overflowed.absorb(saved)
+        elif saved.kind == "counter":
+            self.counter(saved.name, saved.documentation, saved.label_names).absorb(saved)
+        elif saved.kind == "gauge":
+            self.gauge(saved.name, saved.documentation, saved.label_names).absorb(saved)
+        elif saved.kind == "histogram":
+            made = self.histogram(saved.name, saved.documentation, saved.label_names, buckets=saved.bounds)
+            made.absorb(saved)
+        else:
+            for values, _ in saved.children:
+                self.info(saved.name, saved.documentation, dict(zip(saved.label_names, values, strict=True)))
+
+    def reset_after_fork(self) -> None:
+        """Count from zero: what the parent has counted, the parent shows."""
+        self._carried = {}
+        for made in self._all:
+            made.reset_after_fork()
+
+    def _claim(self, made: Instrument[Any]) -> None:
+        if saved := self._carried.pop(made.name, None):
+            made.absorb(saved)
 
     def _budget(self, max_label_sets: int | None) -> dict[str, Any]:
         return {
@@ -261,3 +327,4 @@ class Instruments:
                 f"{made.name} exists already; keep the object that the first call made."
             ) from error
         self._all.append(made)
+        self._claim(made)

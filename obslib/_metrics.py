@@ -86,6 +86,13 @@ class MetricsRecorder:
         for labels, count in counts.items():
             self._active.labels(*labels).set(count)
 
+    def reset_after_fork(self) -> None:
+        """Forget the parent's requests, and the lock that one of its threads may have held."""
+        self._lock = threading.Lock()
+        self._series.clear()
+        for child in self._active.children():
+            child.set(0)
+
     def make_zero_children(self, routes: Iterable[tuple[str, str]]) -> None:
         """Make a duration child with status 500 for each known method and route, as far as the budget goes."""
         made = 0

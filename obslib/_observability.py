@@ -27,11 +27,13 @@ from obslib._sink import LineSink
 from obslib._stdlib_bridge import StdlibBridge
 from obslib._telemetry import Telemetry
 from obslib._traces import make_propagator
+from obslib._worker_group import find_group
 from obslib.exceptions import ConfigurationError
 from obslib.settings import LEVELS, UNKNOWN_SERVICE, Settings
 
 if TYPE_CHECKING:
     from obslib._metrics_server import MetricsServer
+    from obslib._workers import Worker
 
 APP_ATTRIBUTE: Final = "_obslib_observability"
 
@@ -59,6 +61,10 @@ class Observability:
         self._resource = make_resource(settings)
         self._processor = _make_processor(settings, self._resource, self._telemetry)
         self._metrics_server = _make_metrics_server(settings, self._telemetry)
+        #: Which of a process' applications this is: the same in each worker.
+        self._ordinal = len(LIVE)
+        self._worker: Worker | None = None
+        self._refusal: ConfigurationError | None = None
         self._lock = threading.RLock()
         self._is_shut_down = False
         #: Whether threads and sockets of this process are up; the first event that reaches the application starts them.
@@ -186,6 +192,9 @@ class Observability:
             deadline = _Deadline(self.settings.shutdown_timeout_seconds if timeout_seconds is None else timeout_seconds)
             complete = self._stop(deadline)
             self._undo_all(deadline)
+            if self._worker is not None:
+                self._worker.leave()
+                self._worker = None
             LIVE.discard(self)
             return complete
 
@@ -206,6 +215,7 @@ class Observability:
                 return
             self.running = True
             try:
+                self._meet_siblings_guarded()
                 self._look_around()
                 if self._telemetry.runtime_metrics is not None:
                     self._telemetry.runtime_metrics.start()
@@ -214,14 +224,67 @@ class Observability:
                     self._telemetry.backlog.open()
                 if self._processor is not None:
                     self._processor.start()
-                if self._metrics_server is not None:
-                    self._metrics_server.start()
+                self.open_port()
             except Exception as error:  # noqa: BLE001 -- the guard: this runs inside a request or the lifespan
                 self._telemetry.errors.internal("lifetime", error)
 
     def startup_complete(self) -> None:
-        """Look again: the application's own start may have changed something."""
+        """
+        Look again: the application's own start may have changed something.
+
+        Raises:
+            ConfigurationError: The worker processes cannot meet. Raised here it fails the application's start.
+        """
+        if self._refusal is not None:
+            raise self._refusal
         self._look_around()
+
+    def meet_siblings(self) -> None:
+        """
+        Take a slot if this process is one of several workers.
+
+        Raises:
+            ConfigurationError: The workers cannot meet; the sentence says what to change.
+        """
+        settings = self.settings
+        is_shown = settings.metrics_enabled and (settings.metrics_path or settings.metrics_port)
+        if self._worker is not None or not is_shown:
+            return
+        group = find_group(settings.worker_group, settings.service_name, self._ordinal)
+        if group is None:
+            return
+        from obslib._workers import Worker  # noqa: PLC0415 -- most services are one process
+
+        telemetry = self._telemetry
+        self._worker = Worker(
+            group,
+            settings.worker_directory,
+            telemetry.instruments,
+            telemetry.foreign,
+            telemetry.exposition,
+            on_error=partial(telemetry.errors.internal, "metrics"),
+        )
+
+    def open_port(self) -> None:
+        """
+        Serve the metrics on their own port where they have one, unless a sibling does.
+
+        Raises:
+            OSError: The port is taken or not allowed.
+        """
+        if self._metrics_server is None:
+            return
+        if self._worker is None:
+            self._metrics_server.start()
+        else:
+            self._worker.serve_port(self._metrics_server)
+
+    def _meet_siblings_guarded(self) -> None:
+        try:
+            self.meet_siblings()
+        except ConfigurationError as error:
+            self._refusal = error
+            self._telemetry.errors.internal("metrics", error)
 
     def _look_around(self) -> None:
         """Take over handlers that a server has configured, and learn which routes and libraries there are."""
@@ -247,6 +310,9 @@ class Observability:
         self._sink.reset_after_fork()
         if self._metrics_server is not None:
             self._metrics_server.stop()
+        if self._worker is not None:
+            self._worker.abandon()
+            self._worker = None
 
     # --- set-up ------------------------------------------------------------------------------------------------------
 
@@ -315,7 +381,12 @@ class Observability:
             complete &= self._processor.close(deadline.left_seconds())
         if self._metrics_server is not None:
             self._metrics_server.stop()
-        return self._sink.close(deadline.left_seconds()) and complete
+        complete &= self._sink.close(deadline.left_seconds())
+        if self._worker is not None:
+            # The slot is kept until the process ends: what comes after the end of a lifespan is counted, too.
+            self._worker.leave_port()
+            self._worker.before_answer()
+        return complete
 
     def _at_exit(self) -> None:
         self._stop(_Deadline(self.settings.shutdown_timeout_seconds))

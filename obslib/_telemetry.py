@@ -15,7 +15,8 @@ from obslib._call_sources import Subscription
 from obslib._client_metrics import ClientMetrics
 from obslib._contrib import ContribRecorder
 from obslib._errors import ErrorReporter
-from obslib._exposition import Exposition
+from obslib._exposition import LONE_WORKER, Exposition
+from obslib._foreign import ForeignMetrics
 from obslib._framework import ASGIApp, known_routes
 from obslib._instruments import Instruments
 from obslib._late_spans import make_late_spans
@@ -31,9 +32,6 @@ from obslib._span_factory import make_factory
 from obslib._traces import TracesRecorder, make_propagator
 from obslib._version import __version__
 from obslib.settings import Settings
-
-#: Until workers form a group, every process is the worker 0.
-WORKER = "0"
 
 
 class Telemetry:
@@ -77,10 +75,12 @@ class Telemetry:
         self.log_pipeline = LogPipeline(settings, write, now_unix_ns)
         self.errors = ErrorReporter(lambda signal: self.self_telemetry.internal_errors.labels(signal).inc(), self._log)
         self.backlog = Backlog(self.errors.internal, on_waiting)
+        registries = [registry for registry in settings.extra_registries if registry is not self.registry]
+        self.foreign = ForeignMetrics(registries, self._on_metrics_error)
         self.exposition = Exposition(
             self.instruments,
-            settings.extra_registries,
-            worker=WORKER,
+            self.foreign,
+            worker=LONE_WORKER,
             token=settings.metrics_token,
             on_error=self._on_metrics_error,
         )
@@ -101,8 +101,13 @@ class Telemetry:
         self.contrib_recorder: ContribRecorder | None = None
 
     def reset_after_fork(self) -> None:
-        """Forget what the parent was at: the parent records it."""
+        """Forget the parent's requests and counts: the parent records and shows them."""
         self.backlog.reset_after_fork()
+        self.instruments.reset_after_fork()
+        self.foreign.carry(())
+        self.exposition.join(LONE_WORKER, None)
+        if self.metrics_recorder is not None:
+            self.metrics_recorder.reset_after_fork()
         if self.runtime_metrics is not None:
             self.runtime_metrics.reset_after_fork()
 

@@ -44,6 +44,9 @@ SPANS_EXPORTED: Final = "obslib_spans_exported_total"
 LOG_LINES_DROPPED: Final = "obslib_log_lines_dropped_total"
 INTERNAL_ERRORS: Final = "obslib_internal_errors_total"
 LABEL_SETS_OVERFLOWED: Final = "obslib_label_sets_overflowed_total"
+# Metrics: obslib about the worker processes of one service
+WORKER_ANSWERS_MISSED: Final = "obslib_worker_answers_missed_total"
+WORKER_SNAPSHOTS_REJECTED: Final = "obslib_worker_snapshots_rejected_total"
 
 # Labels
 LABEL_METHOD: Final = "http_request_method"

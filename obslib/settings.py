@@ -82,6 +82,11 @@ class Settings:
     #: Label sets a metric may have (1–100,000); further ones are counted together with every label `_OTHER`.
     max_label_sets: int = 2000
 
+    #: Makes the children of one parent the workers of one service; uvicorn's and gunicorn's are without it.
+    worker_group: str = ""
+    #: Where workers meet, and no other user can write (`None`: a private directory among the temporary files).
+    worker_directory: str | None = None
+
     log_level: str = "INFO"
     #: One JSON object a line, lines for people, or people's only where stdout is a terminal.
     log_format: Literal["json", "console", "auto"] = "auto"

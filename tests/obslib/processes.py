@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,10 +104,17 @@ class Server:
 @contextmanager
 def serving(code: str, tmp_path: Path, *options: str, **env: str) -> Iterator[Server]:
     """Run an application, in a module `served` under the name `app`, with uvicorn."""
-    (tmp_path / "served.py").write_text(textwrap.dedent(code))
     port = free_port()
+    with serving_by(["uvicorn", "served:app", "--port", str(port), *options], port, code, tmp_path, **env) as server:
+        yield server
+
+
+@contextmanager
+def serving_by(module: Sequence[str], port: int, code: str, tmp_path: Path, **env: str) -> Iterator[Server]:
+    """Run a server, a module with its options, beside a module `served`, until it answers on the port."""
+    (tmp_path / "served.py").write_text(textwrap.dedent(code))
     output = tmp_path / "output.txt"
-    command = [sys.executable, "-m", "uvicorn", "served:app", "--port", str(port), *options]
+    command = [sys.executable, "-m", *module]
     with output.open("w") as stream:
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment(**env), stdout=stream, stderr=subprocess.STDOUT, text=True

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from obslib import names
 from obslib._children import Child, escape, format_value
 from obslib._exposition import OPENMETRICS, TEXT, Exposition
+from obslib._foreign import ForeignMetrics
 from obslib._instruments import Instruments
 from obslib.exceptions import ConfigurationError
 from obslib.settings import Settings
@@ -26,7 +27,11 @@ def instruments() -> Instruments:
 
 
 def render(instruments: Instruments, content_type: str = TEXT) -> str:
-    return Exposition(instruments, (), worker="0", token=None, on_error=fail).render(content_type).decode()
+    return (
+        Exposition(instruments, ForeignMetrics((), print), worker="0", token=None, on_error=fail)
+        .render(content_type)
+        .decode()
+    )
 
 
 def test_counter(instruments: Instruments) -> None:
