@@ -280,6 +280,7 @@ class Observability:
             self._worker.serve_port(self._metrics_server)
 
     def _meet_siblings_guarded(self) -> None:
+        self._refusal = None
         try:
             self.meet_siblings()
         except ConfigurationError as error:
@@ -379,12 +380,13 @@ class Observability:
         complete = self._telemetry.backlog.close(deadline.left_seconds())
         if self._processor is not None:
             complete &= self._processor.close(deadline.left_seconds())
-        if self._metrics_server is not None:
+        if self._worker is not None:
+            self._worker.leave_port()
+        elif self._metrics_server is not None:
             self._metrics_server.stop()
         complete &= self._sink.close(deadline.left_seconds())
         if self._worker is not None:
             # The slot is kept until the process ends: what comes after the end of a lifespan is counted, too.
-            self._worker.leave_port()
             self._worker.before_answer()
         return complete
 

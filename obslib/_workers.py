@@ -155,9 +155,11 @@ class Worker:
         self._take_port()
 
     def leave_port(self) -> None:
-        """Let another worker serve the port; this one's server has stopped."""
+        """Serve the port no longer, and let another worker do it."""
         with self._taking_port:
-            self._server = None
+            if self._server is not None:
+                self._server.stop()
+                self._server = None
             if self._port_descriptor is not None:
                 os.close(self._port_descriptor)
                 self._port_descriptor = None

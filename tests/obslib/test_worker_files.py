@@ -150,6 +150,13 @@ def test_link_in_its_place(temporary: Path) -> None:
     assert list((temporary / "elsewhere").iterdir()) == []
 
 
+def test_file_in_its_place(temporary: Path) -> None:
+    """A file is no directory, and said to be none."""
+    (temporary / f"obslib-{os.geteuid()}").touch(mode=0o600)
+    with pytest.raises(PermissionError):
+        make_directory(None, GROUP)
+
+
 def test_directory_that_others_can_read(temporary: Path) -> None:
     """A directory that others can look into is none of this user alone."""
     (temporary / f"obslib-{os.geteuid()}").mkdir(mode=0o755)

@@ -476,11 +476,9 @@ def test_one_worker_has_the_port(start: Start, monkeypatch: pytest.MonkeyPatch) 
     for process, server in zip(processes, servers, strict=True):
         process.worker.serve_port(server)
     assert [server._serving is not None for server in servers] == [True, False]
-    servers[0].stop()
     processes[0].worker.leave()
     eventually(lambda: servers[1]._serving is not None)
     socket.create_connection(("127.0.0.1", port)).close()
-    servers[1].stop()
 
 
 def test_stranger_has_the_port(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -496,7 +494,6 @@ def test_stranger_has_the_port(start: Start, monkeypatch: pytest.MonkeyPatch) ->
             process.worker.serve_port(server)
         eventually(lambda: process.errors)
     eventually(lambda: server._serving is not None)
-    server.stop()
 
 
 # --- sockets -----------------------------------------------------------------------------------------------------------
