@@ -465,6 +465,22 @@ def test_requests_of_the_parent_are_not_in_flight_in_a_child(start: Start) -> No
     assert process.samples(f"{names.HTTP_SERVER_REQUEST_DURATION}_count") == {"0": 1.0}
 
 
+def test_lock_that_a_thread_of_the_parent_held(start: Start) -> None:
+    """A thread of the parent that counts just then does not exist in a fork's child, and keeps nobody waiting there."""
+    process = start()
+    recorder = process.telemetry.metrics_recorder
+    assert recorder is not None
+    record = RequestRecord("GET", "/", "http", "1.1", 0, 0)
+    recorder.finished(record)
+    recorder._lock.acquire()
+    process.telemetry.reset_after_fork()
+    child = threading.Thread(target=recorder.finished, args=(record,), daemon=True)
+    child.start()
+    child.join(DEADLINE_SECONDS)
+    assert not child.is_alive()
+    assert process.samples(f"{names.HTTP_SERVER_REQUEST_DURATION}_count") == {"0": 1.0}
+
+
 # --- the port of the metrics -------------------------------------------------------------------------------------------
 
 
