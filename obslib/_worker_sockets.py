@@ -48,9 +48,14 @@ class Listener:
         self._timeout_seconds = timeout_seconds
         with contextlib.suppress(FileNotFoundError):
             Path(path).unlink()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(path)
-        self._socket.listen(_BACKLOG)
+        with contextlib.ExitStack() as undos:
+            self._socket = undos.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            self._socket.bind(path)
+            self._socket.listen(_BACKLOG)
+            undos.pop_all()
+
+    def start(self) -> None:
+        """Answer from now on, those first who have asked already."""
         threading.Thread(target=self._run, name="obslib-worker", daemon=True).start()
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -83,15 +84,19 @@ class Worker:
         try:
             self._directory = make_directory(chosen_directory, group)
             self._slot = take_slot(self._directory)
-            self._go_on()
-            self._listener = Listener(self._slot.socket_path, self._answer, on_error, ANSWER_TIMEOUT_SECONDS)
+            with ExitStack() as undos:
+                undos.callback(self._slot.release)
+                self._listener = Listener(self._slot.socket_path, self._answer, on_error, ANSWER_TIMEOUT_SECONDS)
+                undos.pop_all()
         except OSError as error:
             raise ConfigurationError(
                 f"The worker processes of a service meet in {base_directory(chosen_directory)}, which does not work: "
                 f"{error.strerror or error}. Set OBSLIB_WORKER_DIRECTORY to a directory that this user can write and "
                 "nobody else."
             ) from error
+        self._go_on()
         exposition.join(str(self._slot.number), self)
+        self._listener.start()
         threading.Thread(target=self._keep, name="obslib-worker-keeper", daemon=True).start()
 
     # --- what the exposition calls -----------------------------------------------------------------------------------

@@ -405,6 +405,22 @@ def full(_data: bytes) -> None:
     raise OSError(28, "No space left on device")
 
 
+def test_socket_that_cannot_be_made(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that cannot listen takes no slot either: another start finds the same one free."""
+
+    def refuse(_socket: socket.socket, _path: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    class Unbindable(socket.socket):
+        bind = refuse  # type: ignore[assignment]
+
+    monkeypatch.setattr("obslib._worker_sockets.socket.socket", Unbindable)
+    with pytest.raises(ConfigurationError, match="Operation not permitted"):
+        start()
+    monkeypatch.undo()
+    assert set(start().samples(names.BUILD_INFO)) == {"0"}
+
+
 def test_directory_is_gone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the siblings cannot even be looked for, the answer has this worker's part."""
     process = start()
@@ -535,6 +551,7 @@ def bare_listener(tmp_path: Path) -> Iterator[Callable[[str, int], socket.socket
 def test_who_is_asked_and_who_answers(tmp_path: Path, bare_listener: Callable[[str, int], socket.socket]) -> None:
     """A whole answer counts; a part of one, a wrong length or nobody is no answer; silence is a late one."""
     answering = Listener(str(tmp_path / "0"), lambda question: question.upper().encode() * 100_000, print, 60)
+    answering.start()
     bare_listener("1", 8)
     cut = bare_listener("2", 8)
     full_up = bare_listener("3", 0)
@@ -567,6 +584,7 @@ def test_who_is_asked_and_who_answers(tmp_path: Path, bare_listener: Callable[[s
 def test_sibling_that_asks_nothing(tmp_path: Path) -> None:
     """One that connects and goes away, or talks without an end, gets no answer and harms nobody."""
     listener = Listener(str(tmp_path / "0"), lambda _question: b"answer", print, 60)
+    listener.start()
     for said in (b"", b"x" * 300):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.connect(str(tmp_path / "0"))
@@ -587,6 +605,7 @@ def test_socket_that_a_dead_worker_left(tmp_path: Path) -> None:
         dead.bind(path)
     assert ask({0: path}, "hello", 60) == {}
     listener = Listener(path, lambda _question: b"answer", print, 60)
+    listener.start()
     assert ask({0: path}, "hello", 60) == {0: b"answer"}
     listener.close()
 
@@ -601,6 +620,7 @@ def test_connection_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         recv = reset  # type: ignore[assignment]
 
     listener = Listener(str(tmp_path / "0"), lambda _question: b"answer", print, 60)
+    listener.start()
     monkeypatch.setattr("obslib._worker_sockets.socket.socket", Broken)
     assert ask({0: str(tmp_path / "0")}, "hello", 60) == {}
     monkeypatch.undo()
