@@ -236,6 +236,8 @@ class Observability:
             ConfigurationError: The worker processes cannot meet. Raised here it fails the application's start.
         """
         if self._refusal is not None:
+            # A server whose application does not start ends at once: what there is to say goes out now.
+            self.pause()
             raise self._refusal
         self._look_around()
 

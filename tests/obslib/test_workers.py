@@ -729,7 +729,8 @@ async def test_directory_that_does_not_work(file: Path) -> None:
         assert "Set OBSLIB_WORKER_DIRECTORY" in failed["message"]
         assert observability.registry.get_sample_value(names.INTERNAL_ERRORS, {"signal": "metrics"}) == 1
         await asyncio.to_thread(file.unlink)
-        assert [message["type"] for message in await lifespan(app)][0] == "lifespan.startup.complete"
+        completed, _ = await lifespan(app)
+        assert completed["type"] == "lifespan.startup.complete"
 
 
 def test_process_without_asgi(tmp_path: Path) -> None:
