@@ -76,13 +76,9 @@ def make_directory(chosen: str | None, group: Group) -> Path:
         OSError: It cannot be made, or somebody else could write there.
     """
     base = base_directory(chosen)
-    if chosen is None:
-        _make_private(base)
-    else:
-        base.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        mode = base.stat().st_mode
-        if mode & _WRITABLE_BY_OTHERS and not mode & stat.S_ISVTX:
-            raise PermissionError(f"others can write {base}")
+    with contextlib.suppress(FileExistsError):
+        base.mkdir(mode=_DIRECTORY_MODE, parents=chosen is not None)
+    check_base_directory(chosen)
     directory = base / group.directory_name
     _make_private(directory)
     for other in base.iterdir():
@@ -94,6 +90,22 @@ def make_directory(chosen: str | None, group: Group) -> Path:
 def base_directory(chosen: str | None) -> Path:
     """Return what the groups' directories are in."""
     return Path(chosen or Path(tempfile.gettempdir(), f"obslib-{os.geteuid()}"))
+
+
+def check_base_directory(chosen: str | None) -> None:
+    """
+    Look at a base directory that exists: what others can write is no place to meet, unless it is like /tmp.
+
+    Raises:
+        OSError: It is not usable, or nobody may look.
+    """
+    base = base_directory(chosen)
+    if chosen is None:
+        _check_private(base)
+        return
+    mode = base.stat().st_mode
+    if mode & _WRITABLE_BY_OTHERS and not mode & stat.S_ISVTX:
+        raise PermissionError(f"others can write {base}")
 
 
 def remove_if_abandoned(directory: Path) -> None:

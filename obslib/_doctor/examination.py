@@ -9,7 +9,7 @@ from obslib._doctor.limits import facts, limit_findings, read_limits
 from obslib._doctor.ownership import observability_of, ownership_findings, provider_findings
 from obslib._doctor.report import Report
 from obslib._doctor.versions import installed_versions, version_findings
-from obslib._doctor.workers import worker_findings
+from obslib._doctor.workers import worker_directory_findings, worker_findings
 
 
 def examine(application: str) -> Report:
@@ -40,6 +40,8 @@ def examine(application: str) -> Report:
     settings, report.settings, findings = configuration(os.environ, in_use)
     report.findings += findings
     report.findings += worker_findings(os.environ)
+    if settings is not None:
+        report.findings += worker_directory_findings(settings.worker_directory)
     report.findings += limit_findings(limits, settings)
     if settings is not None:
         report.findings.append(collector_finding(settings))

@@ -1,11 +1,10 @@
 """Worker groups: whether the directory in which workers meet can be used."""
 
 import os
-import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from obslib._doctor.report import Finding
+from obslib._worker_group import base_directory, check_base_directory
 
 
 def worker_findings(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -19,19 +18,24 @@ def worker_findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         )
 
 
-def run_directory_findings(directory: Path) -> Iterator[Finding]:
-    """Say what is wrong with a worker group's run directory: it must be ours alone, and writable."""
-    code = "run_directory"
+def worker_directory_findings(chosen: str | None) -> Iterator[Finding]:
+    """
+    Say why several workers could not meet; nothing is made.
+
+    Args:
+        chosen: `Settings.worker_directory`.
+    """
+    base = base_directory(chosen)
+    nearest = next(directory for directory in (base, *base.absolute().parents) if directory.exists())
     try:
-        status = directory.stat()
+        if nearest == base:
+            check_base_directory(chosen)
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise PermissionError(f"{nearest} is no directory that this user can write")
     except OSError as error:
-        yield Finding(level="error", code=code, what=f"{directory}: {error.strerror}.", fix=f"mkdir -m 700 {directory}")
-        return
-    if not stat.S_ISDIR(status.st_mode):
-        yield Finding(level="error", code=code, what=f"{directory} is no directory.", fix="Name another one.")
-    elif status.st_uid != os.geteuid():
-        what = f"{directory} belongs to user {status.st_uid}, and we are {os.geteuid()}."
-        yield Finding(level="error", code=code, what=what, fix="Name a directory of the service's own user.")
-    elif status.st_mode & 0o077:
-        what = f"Others can enter {directory} (mode {stat.S_IMODE(status.st_mode):o})."
-        yield Finding(level="error", code=code, what=what, fix=f"chmod 700 {directory}")
+        yield Finding(
+            level="warning",
+            code="worker_directory",
+            what=f"Several worker processes could not meet in {base}: {error}.",
+            fix="Set OBSLIB_WORKER_DIRECTORY to a directory that this user can write and nobody else.",
+        )

@@ -33,7 +33,7 @@ from obslib._doctor.ownership import ownership_findings, provider_findings
 from obslib._doctor.report import Finding, Report, Version
 from obslib._doctor.text import render
 from obslib._doctor.versions import installation_findings, installed_versions, is_inside, version_findings
-from obslib._doctor.workers import run_directory_findings, worker_findings
+from obslib._doctor.workers import worker_directory_findings, worker_findings
 from obslib.settings import Settings
 from tests.obslib.collector import running_collector
 from tests.obslib.otlp_collector import Collector, partial_success, status
@@ -708,15 +708,28 @@ def test_multiprocess_directory() -> None:
     assert codes(worker_findings({})) == {}
 
 
-def test_run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run directory must exist, be a directory, and be entered by nobody else."""
+def test_worker_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where workers meet must be writable, by us alone; what does not exist yet will be made."""
     good, file = tmp_path / "run", tmp_path / "file"
     good.mkdir(mode=0o700)
     file.touch()
-    assert list(run_directory_findings(good)) == []
-    assert [finding.what for finding in run_directory_findings(file)] == [f"{file} is no directory."]
-    assert [finding.fix for finding in run_directory_findings(tmp_path / "no")] == [f"mkdir -m 700 {tmp_path / 'no'}"]
-    good.chmod(0o755)
-    assert [finding.fix for finding in run_directory_findings(good)] == [f"chmod 700 {good}"]
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert "and we are 12345" in next(run_directory_findings(good)).what
+
+    def whats(chosen: Path | None) -> list[str]:
+        found = list(worker_directory_findings(None if chosen is None else str(chosen)))
+        assert {finding.code for finding in found} <= {"worker_directory"}
+        return [finding.what.partition(": ")[2] for finding in found]
+
+    assert whats(good) == whats(good / "yet" / "to" / "come") == []
+    assert whats(file) == [f"{file} is no directory that this user can write."]
+    good.chmod(0o770)
+    assert whats(good) == [f"others can write {good}."]
+    good.chmod(0o1777)
+    assert whats(good) == []
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert whats(None) == []
+    ours = tmp_path / f"obslib-{os.geteuid()}"
+    ours.mkdir()
+    ours.chmod(0o755)
+    assert whats(None) == [f"{ours} is no directory of this user alone."]
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert whats(good) == [f"{good} is no directory that this user can write."]
