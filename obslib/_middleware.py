@@ -87,7 +87,7 @@ class ObservedLayer:
         self._request_id_header = settings.request_id_header.lower().encode("latin-1")
         backlog.recorders = (*recorders,) if spans is None else (spans, *recorders)
         self._backlog = backlog
-        self._make_record = bind_record(log_pipeline, background)
+        self._make_record = bind_record(RequestRecord, log_pipeline, background)
         self._spans = spans
         self._desk = Desk(spans, backlog, on_error, clock_ns, self._request_id_header)
         self._metrics_path = settings.metrics_path

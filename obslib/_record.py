@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextvars import ContextVar
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
@@ -183,11 +183,16 @@ class TaskRecorder(Protocol):
         """Await a task's work and say how it went; what it raises goes on."""
 
 
-def bind_record(log_pipeline: object, background: TaskRecorder | None) -> type[RequestRecord]:
+AnyRecord = TypeVar("AnyRecord", bound=RequestRecord)
+
+
+def bind_record(
+    record_class: type[AnyRecord], log_pipeline: object, background: TaskRecorder | None
+) -> type[AnyRecord]:
     """Return the class of one application's records: what all of them have in common are attributes of it."""
     return type(
-        "RequestRecord",
-        (RequestRecord,),
+        record_class.__name__,
+        (record_class,),
         {"__slots__": (), "log_pipeline": log_pipeline, "background": background},
     )
 
