@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Host, Mount, Route
+from starlette.routing import BaseRoute, Host, Mount, Route, WebSocketRoute
 
 from obslib._record import RequestRecord, Scope
 from obslib.exceptions import ConfigurationError
@@ -220,12 +220,12 @@ def _template_of_endpoint(record: RequestRecord, scope: Scope) -> str | None:
     if endpoint is None or router is None or isinstance(record.mount_route, Route):
         return None
     for route in getattr(router, "routes", ()):
-        if isinstance(route, Route) and route.endpoint is endpoint and _same_parameters(route, scope):
+        if isinstance(route, (Route, WebSocketRoute)) and route.endpoint is endpoint and _same_parameters(route, scope):
             return route.path_format
     return None
 
 
-def _same_parameters(route: Route, scope: Scope) -> bool:
+def _same_parameters(route: Route | WebSocketRoute, scope: Scope) -> bool:
     return set(route.param_convertors) <= set(scope.get("path_params", ()))
 
 

@@ -205,12 +205,20 @@ class Instruments:
         return self._all[:]
 
     def counter(
-        self, name: str, documentation: str, labels: Sequence[str] = (), *, max_label_sets: int | None = None
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str] = (),
+        *,
+        max_label_sets: int | None = None,
+        before_reading: Callable[[], None] | None = None,
     ) -> Counter:
-        """Make a counter; see `Observability.counter`."""
+        """Make a counter; see `Observability.counter`. `before_reading` replaces what all have in common."""
         if not name.endswith("_total"):
             raise ConfigurationError(f"A counter's name ends in _total; call it {name}_total.")
-        made = Counter("counter", name, documentation, labels, CounterChild, **self._budget(max_label_sets))
+        made = Counter(
+            "counter", name, documentation, labels, CounterChild, **self._budget(max_label_sets, before_reading)
+        )
         self._register(made)
         return made
 
@@ -222,8 +230,9 @@ class Instruments:
         *,
         function: Callable[[], float] | None = None,
         max_label_sets: int | None = None,
+        before_reading: Callable[[], None] | None = None,
     ) -> Gauge:
-        """Make a gauge; see `Observability.gauge`."""
+        """Make a gauge; see `Observability.gauge`. `before_reading` replaces what all have in common."""
         if function is not None and labels:
             raise ConfigurationError(
                 f"{name}: a gauge with a function has no labels; make one gauge for each function."
@@ -232,7 +241,7 @@ class Instruments:
         def child(pairs: tuple[tuple[str, str], ...]) -> GaugeChild:
             return GaugeChild(pairs, function)
 
-        made = Gauge("gauge", name, documentation, labels, child, **self._budget(max_label_sets))
+        made = Gauge("gauge", name, documentation, labels, child, **self._budget(max_label_sets, before_reading))
         self._register(made)
         return made
 
@@ -305,11 +314,11 @@ class Instruments:
         if saved := self._carried.pop(made.name, None):
             made.absorb(saved)
 
-    def _budget(self, max_label_sets: int | None) -> dict[str, Any]:
+    def _budget(self, max_label_sets: int | None, before_reading: Callable[[], None] | None = None) -> dict[str, Any]:
         return {
             "max_label_sets": max_label_sets or self.max_label_sets,
             "on_overflow": self._count_overflow,
-            "before_reading": self._before_reading,
+            "before_reading": before_reading or self._before_reading,
             "on_error": self._on_error,
         }
 

@@ -61,7 +61,14 @@ class LogPipeline:
                 self.hand_over(is_error=True)
             return
         self.hand_over()
-        values = access_values(record, timestamp, self.service_name)
+        self.write_access_line(record, access_values(record, timestamp, self.service_name), is_error=failed)
+
+    def timestamp(self, record: RequestRecord) -> str:
+        """Return when a record ended, as lines write it."""
+        return self._clock.format(record.start_unix_ns + record.duration_ns)
+
+    def write_access_line(self, record: RequestRecord, values: dict[str, Any], *, is_error: bool) -> None:
+        """Write a record's access line, to whose values what was bound and the exception are added."""
         if record.bound:
             for key, value in self._redactor.redact(dict(record.bound)).items():
                 values.setdefault(key, value)
@@ -69,7 +76,7 @@ class LogPipeline:
             values.update(exception_values(record.exception))
             with contextlib.suppress(AttributeError):  # an exception class with __slots__
                 record.exception.__dict__[RECORDED] = True
-        self._write(self._render(values), failed)
+        self._write(self._render(values), is_error)
 
     def hand_over(self, *, is_error: bool = False) -> None:
         """Write the access lines that have been rendered."""

@@ -14,6 +14,7 @@ from opentelemetry.trace import Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from obslib import names
+from obslib._connection_record import ConnectionRecord
 from obslib._record import RequestRecord
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:@/?#\s]+)(?::(\d{1,5}))?")
@@ -46,11 +47,15 @@ def start_attributes(record: RequestRecord) -> dict[str, AttributeValue]:
 
 def common_start_attributes(record: RequestRecord) -> dict[str, AttributeValue]:
     """Return the part of them that many requests have in common."""
-    attributes: dict[str, AttributeValue] = {
-        names.ATTR_METHOD: record.method,
-        names.ATTR_URL_SCHEME: record.scheme,
-        names.ATTR_PROTOCOL_VERSION: record.http_version,
-    }
+    attributes: dict[str, AttributeValue]
+    if isinstance(record, ConnectionRecord):
+        attributes = {names.ATTR_URL_SCHEME: record.scheme, names.ATTR_PROTOCOL_NAME: names.PROTOCOL_WEBSOCKET}
+    else:
+        attributes = {
+            names.ATTR_METHOD: record.method,
+            names.ATTR_URL_SCHEME: record.scheme,
+            names.ATTR_PROTOCOL_VERSION: record.http_version,
+        }
     host = record.headers.get(b"host")
     if host:
         parse = _parse_host if len(host) <= _MAX_HOST_BYTES else _parse_host.__wrapped__
@@ -61,11 +66,26 @@ def common_start_attributes(record: RequestRecord) -> dict[str, AttributeValue]:
 def outcome_attributes(record: RequestRecord, request_id_attribute: str) -> dict[str, AttributeValue]:
     """Return what the end of a request adds."""
     attributes = common_outcome_attributes(record.status_code, record.route, _error_type(record))
-    attributes[names.ATTR_REQUEST_BODY_SIZE] = record.request_body_bytes
-    attributes[names.ATTR_RESPONSE_BODY_SIZE] = record.response_body_bytes
+    if isinstance(record, ConnectionRecord):
+        attributes.update(_message_attributes(record))
+    else:
+        attributes[names.ATTR_REQUEST_BODY_SIZE] = record.request_body_bytes
+        attributes[names.ATTR_RESPONSE_BODY_SIZE] = record.response_body_bytes
     attributes[request_id_attribute] = (record.request_id,)
     if record.time_to_first_byte_ns:
         attributes[names.ATTR_TIME_TO_FIRST_BYTE] = record.time_to_first_byte_ns / 1e9
+    return attributes
+
+
+def _message_attributes(record: ConnectionRecord) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = {
+        names.ATTR_MESSAGES_RECEIVED: record.messages_received,
+        names.ATTR_MESSAGES_SENT: record.messages_sent,
+        names.ATTR_RECEIVED_BYTES: record.received_bytes,
+        names.ATTR_SENT_BYTES: record.sent_bytes,
+    }
+    if record.close_code:
+        attributes[names.ATTR_CLOSE_CODE] = record.close_code
     return attributes
 
 

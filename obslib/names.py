@@ -36,6 +36,11 @@ CPYTHON_GC_PAUSE_DURATION: Final = "cpython_gc_pause_duration_seconds"
 PROCESS_CPU_LIMIT: Final = "process_cpu_limit_cores"
 PROCESS_MEMORY_LIMIT: Final = "process_memory_limit_bytes"
 
+# Metrics: WebSockets, for which the semantic conventions have none; the names follow theirs for HTTP
+WEBSOCKET_SERVER_ACTIVE_CONNECTIONS: Final = "websocket_server_active_connections"
+WEBSOCKET_SERVER_MESSAGES: Final = "websocket_server_messages_total"
+WEBSOCKET_SERVER_CONNECTION_DURATION: Final = "websocket_server_connection_duration_seconds"
+
 # Metrics: obslib about itself
 BUILD_INFO: Final = "obslib_build_info"
 TARGET_INFO: Final = "target_info"
@@ -60,6 +65,9 @@ LABEL_DB_OPERATION: Final = "db_operation_name"
 LABEL_POOL: Final = "db_client_connection_pool_name"
 LABEL_CONNECTION_STATE: Final = "db_client_connection_state"
 LABEL_GC_GENERATION: Final = "cpython_gc_generation"
+LABEL_CLOSE_CODE: Final = "websocket_close_code"
+#: The semantic conventions' `network.io.direction`.
+LABEL_DIRECTION: Final = "network_io_direction"
 LABEL_WORKER: Final = "worker"
 LABEL_REASON: Final = "reason"
 LABEL_SIGNAL: Final = "signal"
@@ -81,7 +89,7 @@ KNOWN_METHODS: Final = frozenset(
 #: Values of `error_type` beside the 5xx codes.
 ERROR_CLIENT_DISCONNECT: Final = "client_disconnect"
 ERROR_INCOMPLETE_RESPONSE: Final = "incomplete_response"
-#: Values of `error_type` of background tasks: what was raised stands on the span and in the log.
+#: Values of `error_type` of background tasks and WebSockets: what was raised stands on the span and in the log.
 ERROR_EXCEPTION: Final = "exception"
 ERROR_CANCELLED: Final = "cancelled"
 
@@ -101,6 +109,23 @@ LAG_BUCKETS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 GC_BUCKETS_SECONDS: Final = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 #: Upper bounds in bytes: powers of four from 64 B to 16 MiB.
 BODY_SIZE_BUCKETS_BYTES: Final = tuple(float(4**power) for power in range(3, 13))
+
+#: Upper bounds in seconds for connections, which live for an instant or for a day.
+CONNECTION_BUCKETS_SECONDS: Final = (
+    0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 24 * 3600.0
+)  # fmt: skip
+
+#: What stands where the methods of requests stand: the beginning of a span's name.
+WEBSOCKET_METHOD: Final = "WS"
+#: Values of `LABEL_DIRECTION`, as the service sees it.
+DIRECTION_RECEIVE: Final = "receive"
+DIRECTION_TRANSMIT: Final = "transmit"
+#: The close codes that become label values whoever sends them (RFC 6455 and what IANA has registered since).
+#: Any other one does if the application sends it; of a client's it is `OTHER`.
+KNOWN_CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1005, 1016), 3000, 3003, 3008})
+#: Those with which an application says that it has failed, as it would by a 5xx: internal error, try again later,
+#: bad gateway. As an `error_type` they are spelled as they are.
+FAILURE_CLOSE_CODES: Final = frozenset({1011, 1013, 1014})
 
 # Exemplar labels: together below OpenMetrics' limit of 128 characters
 EXEMPLAR_TRACE_ID: Final = "trace_id"
@@ -127,8 +152,15 @@ LOG_DURATION: Final = "duration_seconds"
 LOG_TIME_TO_FIRST_BYTE: Final = "time_to_first_byte_seconds"
 LOG_REQUEST_BODY_SIZE: Final = "http_request_body_size_bytes"
 LOG_RESPONSE_BODY_SIZE: Final = "http_response_body_size_bytes"
-#: `event` of the access line, and the logger it names.
+# Log keys: what the access line of a WebSocket has instead of method and body sizes
+LOG_CLOSE_CODE: Final = LABEL_CLOSE_CODE
+LOG_MESSAGES_RECEIVED: Final = "websocket_messages_received"
+LOG_MESSAGES_SENT: Final = "websocket_messages_sent"
+LOG_RECEIVED_BYTES: Final = "websocket_received_bytes"
+LOG_SENT_BYTES: Final = "websocket_sent_bytes"
+#: `event` of the access lines, and the logger they name.
 ACCESS_EVENT: Final = "http_request"
+WEBSOCKET_ACCESS_EVENT: Final = "websocket_connection"
 ACCESS_LOGGER: Final = "obslib.access"
 #: `event` of the line about a background task that has raised, and the logger it names.
 BACKGROUND_FAILED_EVENT: Final = "background_task_failed"
@@ -149,6 +181,14 @@ ATTR_SERVER_ADDRESS: Final = "server.address"
 ATTR_SERVER_PORT: Final = "server.port"
 ATTR_CLIENT_ADDRESS: Final = "client.address"
 ATTR_USER_AGENT: Final = "user_agent.original"
+ATTR_PROTOCOL_NAME: Final = "network.protocol.name"
+#: The value of `ATTR_PROTOCOL_NAME` of a connection's span.
+PROTOCOL_WEBSOCKET: Final = "websocket"
+ATTR_CLOSE_CODE: Final = "obslib.websocket.close_code"
+ATTR_MESSAGES_RECEIVED: Final = "obslib.websocket.messages_received"
+ATTR_MESSAGES_SENT: Final = "obslib.websocket.messages_sent"
+ATTR_RECEIVED_BYTES: Final = "obslib.websocket.received_bytes"
+ATTR_SENT_BYTES: Final = "obslib.websocket.sent_bytes"
 ATTR_PROTOCOL_VERSION: Final = "network.protocol.version"
 #: Of a response that is sent in several pieces, in seconds.
 ATTR_TIME_TO_FIRST_BYTE: Final = "obslib.time_to_first_byte"

@@ -1,0 +1,67 @@
+"""The record of a WebSocket: a connection becomes one, however many messages it carries."""
+
+from typing import Protocol
+
+from obslib import names
+from obslib._record import RequestRecord, Scope
+
+
+class ConnectionRecord(RequestRecord):
+    """Everything the three signals say about one connection.
+
+    Its `status_code` is the answer to the handshake: 101 once it is accepted.
+    """
+
+    __slots__ = (
+        "close_code",
+        "counted_received",
+        "counted_sent",
+        "departure",
+        "is_application_code",
+        "messages_received",
+        "messages_sent",
+        "received_bytes",
+        "sent_bytes",
+    )
+
+    def __init__(self, path: str, scheme: str, http_version: str, start_clock_ns: int, start_unix_ns: int) -> None:
+        super().__init__(names.WEBSOCKET_METHOD, path, scheme, http_version, start_clock_ns, start_unix_ns)
+        #: 0 until an accepted connection is closed, and for ever of a handshake that was not accepted.
+        self.close_code = 0
+        #: Whether it was the application that sent that code.
+        self.is_application_code = False
+        self.messages_received = 0
+        self.messages_sent = 0
+        #: Bytes of the messages themselves, text as UTF-8.
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        #: What the application raised because the connection was over; none of its failures.
+        self.departure: BaseException | None = None
+        #: How many of the messages the metric has counted.
+        self.counted_received = 0
+        self.counted_sent = 0
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the handshake has led to a connection."""
+        return self.status_code == 101
+
+
+class ConnectionRecorder(Protocol):
+    """One signal. Must not await and must not block."""
+
+    @property
+    def signal(self) -> str:
+        """The value of the label `signal` when this recorder fails."""
+
+    def started(self, record: ConnectionRecord, scope: Scope) -> None:
+        """Called before the application sees the handshake."""
+
+    def accepted(self, record: ConnectionRecord) -> None:
+        """Called when the application accepts the handshake; the route is known."""
+
+    def closed(self, record: ConnectionRecord) -> None:
+        """Called once, when nothing can be sent or received any more; the application may still be at work."""
+
+    def ended(self, record: ConnectionRecord) -> None:
+        """Called once, after `closed`, when the application is done with the connection and the record complete."""
