@@ -15,16 +15,19 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from obslib import names
 from obslib._backlog import Backlog
+from obslib._connection_record import ConnectionRecord, ConnectionRecorder
 from obslib._current_context import CURRENT_CONTEXT
 from obslib._exchange import Desk, Exchange
 from obslib._exposition import Exposition
 from obslib._framework import SCOPE_NATIVE_TELEMETRY, SCOPE_RECORD, ASGIApp, Message, Receive, Send
 from obslib._record import Recorder, RequestRecord, Scope, SpanRecorder, TaskRecorder, bind_record, current_record
+from obslib._websocket import Connections
 from obslib.settings import Settings
 
 #: What a caller's request id may be made of; anything else is replaced by one of ours.
 _VALID_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}")
 _SCHEMES: Final = frozenset({"http", "https"})
+_WEBSOCKET_SCHEMES: Final = frozenset({"ws", "wss"})
 _LIFESPAN_OVER: Final = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 #: opentelemetry-api's key; instrumentation libraries make no spans where it is set.
 _SUPPRESS: Final = otel_context._SUPPRESS_INSTRUMENTATION_KEY  # noqa: SLF001
@@ -47,11 +50,12 @@ class Lifetime(Protocol):
 
 class ObservedLayer:
     """
-    An ASGI layer that records HTTP requests and answers `/metrics`; everything else passes through.
+    An ASGI layer that records HTTP requests and WebSockets and answers `/metrics`; everything else passes through.
 
     Args:
         spans: The recorder of traces; None where there is none.
         recorders: The others; the backlog tells all of them.
+        connection_recorders: Told of WebSockets.
         backlog: Takes the records of requests that are over, and tells the recorders.
         log_pipeline: Where lines logged while a request is served go.
         background: Told of background tasks.
@@ -69,6 +73,7 @@ class ObservedLayer:
         settings: Settings,
         spans: SpanRecorder | None,
         recorders: Sequence[Recorder],
+        connection_recorders: Sequence[ConnectionRecorder],
         backlog: Backlog,
         log_pipeline: object,
         background: TaskRecorder | None,
@@ -88,8 +93,12 @@ class ObservedLayer:
         backlog.recorders = (*recorders,) if spans is None else (spans, *recorders)
         self._backlog = backlog
         self._make_record = bind_record(RequestRecord, log_pipeline, background)
+        self._make_connection_record = bind_record(ConnectionRecord, log_pipeline, background)
         self._spans = spans
         self._desk = Desk(spans, backlog, on_error, clock_ns, self._request_id_header)
+        self._connections = Connections(
+            app, self._begin_connection, connection_recorders, on_error, clock_ns, self._request_id_header
+        )
         self._metrics_path = settings.metrics_path
         #: Paths of requests that are not recorded, and with what longer ones begin.
         self._special = {path.removesuffix("/*") for path in settings.excluded_paths}
@@ -146,7 +155,14 @@ class ObservedLayer:
             await self._serve_lifespan(scope, receive, send)
             return
         scope[SCOPE_NATIVE_TELEMETRY] = None
-        await self._app(scope, receive, send)
+        if scope["type"] != "websocket" or SCOPE_RECORD in scope:
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        if path in self._special or (self._excluded_prefixes and path.startswith(self._excluded_prefixes)):
+            await self._serve_silently(scope, receive, send)
+            return
+        await self._connections.serve(scope, receive, send)
 
     def _begin(self, scope: Scope) -> RequestRecord:
         """Make the record of a request and tell the recorders that it has started."""
@@ -183,11 +199,35 @@ class ObservedLayer:
         self._backlog.in_flight.add(record)
         return record
 
+    def _begin_connection(self, scope: Scope) -> ConnectionRecord:
+        """Make the record of a WebSocket, as `_begin` does of a request, whose every call counts."""
+        scheme = scope.get("scheme", "ws")
+        record = self._make_connection_record(
+            scope["path"],
+            scheme if scheme in _WEBSOCKET_SCHEMES else names.OTHER,
+            scope.get("http_version", "1.1"),
+            self._desk.clock_ns(),
+            self._now_unix_ns(),
+        )
+        record.headers = headers = _joined(scope["headers"])
+        request_id = headers.get(self._request_id_header)
+        if request_id and self._trusts_callers and _VALID_REQUEST_ID.fullmatch(request_id):
+            record.request_id = request_id.decode()
+        else:
+            record.request_id = self._new_request_id()
+        if client := scope.get("client"):
+            record.client_address = client[0]
+        return record
+
     async def _serve_special(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a scrape, or a request that leaves no trace: its children are unsampled, instrumentation suppressed."""
+        """Serve a scrape, or a request that leaves no trace."""
         if path == self._metrics_path and self._exposition is not None:
             await self._exposition.serve(scope, send)
             return
+        await self._serve_silently(scope, receive, send)
+
+    async def _serve_silently(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what leaves no trace: its children are unsampled, instrumentation suppressed."""
         scope[SCOPE_RECORD] = None
         silent = SpanContext(random.getrandbits(127) + 1, random.getrandbits(63) + 1, is_remote=False, trace_flags=_OFF)
         context = trace.set_span_in_context(NonRecordingSpan(silent), otel_context.Context())

@@ -18,6 +18,8 @@ _SERVER_LOGGERS: Final = (
 )
 #: Access logs that our access line replaces.
 _REPLACED_LOGGERS: Final = frozenset({"uvicorn.access", "gunicorn.access"})
+#: How uvicorn begins its lines about handshakes, which our access line replaces, and which have the query string.
+_REPLACED_MESSAGES: Final = '%s - "WebSocket %s"'
 _STDLIB_ATTRIBUTES: Final = frozenset(
     {*vars(logging.LogRecord("", 0, "", 0, "", (), None)), "message", "asctime", "taskName", "color_message"}
 )
@@ -29,6 +31,8 @@ class BridgeHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; never raises."""
         if record.name in _SERVER_LOGGERS and record.exc_info and RECORDED in vars(record.exc_info[1] or self):
+            return
+        if record.name == "uvicorn.error" and str(record.msg).startswith(_REPLACED_MESSAGES):
             return
         values = {key: value for key, value in record.__dict__.items() if key not in _STDLIB_ATTRIBUTES}
         if record.exc_info and record.exc_info[1] is not None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from opentelemetry import trace
@@ -13,6 +14,7 @@ from obslib._background import BackgroundRecorder
 from obslib._backlog import Backlog
 from obslib._call_sources import Subscription
 from obslib._client_metrics import ClientMetrics
+from obslib._connection_record import ConnectionRecorder
 from obslib._contrib import ContribRecorder
 from obslib._errors import ErrorReporter
 from obslib._exposition import LONE_WORKER, Exposition
@@ -28,9 +30,10 @@ from obslib._outbound import check_names
 from obslib._provider import resource_attributes
 from obslib._record import Recorder, SpanRecorder
 from obslib._runtime import RuntimeMetrics
-from obslib._span_factory import make_factory
+from obslib._span_factory import SpanFactory, make_factory
 from obslib._traces import TracesRecorder, make_propagator
 from obslib._version import __version__
+from obslib._websocket_recorders import ConnectionLog, ConnectionMetrics, ConnectionTraces, ContribConnections
 from obslib.settings import Settings
 
 
@@ -85,6 +88,7 @@ class Telemetry:
             on_error=self._on_metrics_error,
         )
         self.metrics_recorder = MetricsRecorder(self.instruments) if settings.metrics_enabled else None
+        self.connection_metrics = ConnectionMetrics(self.instruments) if settings.metrics_enabled else None
         self._background = BackgroundRecorder(
             self.instruments if settings.metrics_enabled else None,
             self.log_pipeline if settings.logs_enabled else None,
@@ -108,6 +112,8 @@ class Telemetry:
         self.exposition.join(LONE_WORKER, None)
         if self.metrics_recorder is not None:
             self.metrics_recorder.reset_after_fork()
+        if self.connection_metrics is not None:
+            self.connection_metrics.reset_after_fork()
         if self.runtime_metrics is not None:
             self.runtime_metrics.reset_after_fork()
 
@@ -163,12 +169,14 @@ class Telemetry:
             recorders.append(self.metrics_recorder)
         if settings.logs_enabled:
             recorders.append(self.log_pipeline)
+        spans = None if provider is None else self._traces(provider)
         on_own_path = settings.metrics_enabled and settings.metrics_path and settings.metrics_port is None
         return ObservedLayer(
             app,
             settings=settings,
-            spans=None if provider is None else self._traces(provider),
+            spans=spans,
             recorders=recorders,
+            connection_recorders=self._connection_recorders(provider),
             backlog=self.backlog,
             log_pipeline=self.log_pipeline if settings.logs_enabled else None,
             background=self._background,
@@ -189,19 +197,42 @@ class Telemetry:
         except Exception as error:  # noqa: BLE001 -- the guard: a framework's new version must not fail the start
             self._on_metrics_error(error)
 
+    def _connection_recorders(self, provider: trace.TracerProvider | None) -> list[ConnectionRecorder]:
+        settings = self.settings
+        recorders: list[ConnectionRecorder] = []
+        if self.contrib_recorder is not None:
+            recorders.append(ContribConnections(self.contrib_recorder))
+        elif provider is not None:
+            # One span a connection: the SDK may make it. And every connection is slower than requests should be.
+            lasting = replace(settings, traces_keep_slower_than_seconds=None)
+            recorders.append(ConnectionTraces(self._traces_recorder(provider, None, lasting)))
+        if self.connection_metrics is not None:
+            recorders.append(self.connection_metrics)
+        if settings.logs_enabled and settings.access_log:
+            recorders.append(ConnectionLog(self.log_pipeline))
+        return recorders
+
     def _traces(self, provider: trace.TracerProvider) -> SpanRecorder:
         if self.settings.engine == "contrib":
             self.contrib_recorder = ContribRecorder(self.settings)
             return self.contrib_recorder
-        settings = self.settings
         tracer = self._background.tracer = provider.get_tracer("obslib", __version__)
-        request_id_attribute = f"{names.ATTR_RESPONSE_HEADER_PREFIX}{settings.request_id_header.lower()}"
+        factory = make_factory(provider, tracer, self.settings, self._request_id_attribute)
+        return self._traces_recorder(provider, factory, self.settings)
+
+    @property
+    def _request_id_attribute(self) -> str:
+        return f"{names.ATTR_RESPONSE_HEADER_PREFIX}{self.settings.request_id_header.lower()}"
+
+    def _traces_recorder(
+        self, provider: trace.TracerProvider, factory: SpanFactory | None, settings: Settings
+    ) -> TracesRecorder:
         return TracesRecorder(
-            tracer,
-            make_factory(provider, tracer, settings, request_id_attribute),
+            provider.get_tracer("obslib", __version__),
+            factory,
             make_propagator(settings.propagators),
             settings,
             Redactor(settings.redacted_keys).is_secret,
-            request_id_attribute,
-            make_late_spans(provider, settings, request_id_attribute),
+            self._request_id_attribute,
+            make_late_spans(provider, settings, self._request_id_attribute),
         )

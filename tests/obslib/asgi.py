@@ -60,6 +60,28 @@ async def call(app: Any, scope: dict[str, Any], *incoming: Message) -> Exchange:
     return exchange
 
 
+def websocket_scope(path: str = "/", headers: Iterable[tuple[bytes, bytes]] = (), **extra: Any) -> dict[str, Any]:
+    """Return the scope of one WebSocket."""
+    scope = http_scope(path, headers=headers, **{"type": "websocket", "scheme": "ws", "subprotocols": [], **extra})
+    del scope["method"]
+    return scope
+
+
+async def connect(app: Any, scope: dict[str, Any], *incoming: Message) -> list[Message]:
+    """Let the application serve one WebSocket whose client sends these, then goes; return what it was sent."""
+    waiting: list[Message] = [{"type": "websocket.connect"}, *incoming]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return waiting.pop(0) if waiting else {"type": "websocket.disconnect", "code": 1001, "reason": ""}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
 @asynccontextmanager
 async def client_of(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
     """Return an HTTP client whose requests go straight into the application."""

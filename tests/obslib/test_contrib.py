@@ -1,17 +1,18 @@
 """`engine="contrib"`: what cannot work is refused with the fix, and shutdown restores the application."""
 
 import sys
-from typing import Literal
+from typing import Any
 
 import pytest
 from fastapi import FastAPI, WebSocket
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from starlette.applications import Starlette
 
+from obslib import names
 from obslib.exceptions import ConfigurationError, MissingExtraError
 from obslib.settings import Settings
 from obslib.testing import capture
-from tests.obslib.asgi import call, client_of, http_scope
+from tests.obslib.asgi import call, client_of, connect, http_scope, websocket_scope
 from tests.obslib.processes import run_python
 
 CONTRIB = Settings(service_name="payments", extra_registries=(), engine="contrib", excluded_paths=("/healthz", "/in/*"))
@@ -111,19 +112,69 @@ async def test_unsampled() -> None:
         assert telemetry.access_lines[0]["trace_id"] != ""
 
 
-@pytest.mark.parametrize("engine", ["obslib", "contrib"])
-async def test_connections_that_are_not_http_pass(engine: Literal["obslib", "contrib"]) -> None:
-    """WebSockets are served as they would be without obslib."""
+async def test_websockets() -> None:
+    """contrib's span of a connection says what our record says, and is one however many messages there are."""
     app = FastAPI()
 
-    @app.websocket("/ws")
+    @app.websocket("/rooms/{room}")
     async def echo(websocket: WebSocket) -> None:
         await websocket.accept()
-        await websocket.send_text(await websocket.receive_text())
-        await websocket.close()
+        async for text in websocket.iter_text():
+            await websocket.send_text(text)
 
-    scope = http_scope("/ws", type="websocket", subprotocols=[])
-    with capture(app, Settings(service_name="payments", engine=engine)) as telemetry:
-        exchange = await call(app, scope, {"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hi"})
-        assert telemetry.access_lines == []
-    assert [message["type"] for message in exchange.sent] == ["websocket.accept", "websocket.send", "websocket.close"]
+    scope = websocket_scope("/rooms/1", query_string=b"token=hunter2")
+    with capture(app, CONTRIB) as telemetry:
+        await connect(app, scope, *({"type": "websocket.receive", "text": "hi"} for _ in range(3)))
+        [line] = telemetry.access_lines
+        [span] = telemetry.spans
+    attributes = span.attributes or {}
+    assert (span.name, line["span_id"]) == ("WS /rooms/{room}", f"{span.context.span_id:016x}")
+    assert (attributes[names.ATTR_MESSAGES_SENT], attributes[names.ATTR_CLOSE_CODE]) == (3, 1001)
+    assert attributes[names.ATTR_URL_QUERY] == "token=REDACTED"
+
+
+async def test_websocket_that_fails() -> None:
+    """contrib has ended its span when a connection's exception reaches us: it has that (twice) and the route."""
+    app = FastAPI()
+
+    @app.websocket("/rooms/{room}")
+    async def fail(websocket: WebSocket) -> None:
+        await websocket.accept()
+        raise ValueError("broken")
+
+    with capture(app, CONTRIB) as telemetry:
+        with pytest.raises(ValueError, match="broken"):
+            await connect(app, websocket_scope("/rooms/1"))
+        [line] = telemetry.access_lines
+        [span] = telemetry.spans
+    assert (span.name, line["error_type"]) == ("WS /rooms/{room}", "exception")
+    assert {event.name for event in span.events} == {"exception"}
+    assert names.ATTR_MESSAGES_SENT not in (span.attributes or {})
+
+
+async def test_websocket_without_a_route() -> None:
+    """What a middleware accepts by itself keeps the name that contrib gives it."""
+
+    class AcceptAll:
+        def __init__(self, app: Any) -> None: ...
+
+        async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close"})
+
+    app = FastAPI()
+    app.add_middleware(AcceptAll)
+    with capture(app, CONTRIB) as telemetry:
+        await connect(app, websocket_scope("/any"))
+        [span] = telemetry.spans
+    assert names.ATTR_ROUTE not in (span.attributes or {})
+    assert (span.attributes or {})[names.ATTR_CLOSE_CODE] == 1000
+
+
+async def test_websocket_refused() -> None:
+    """A refused handshake has contrib's span, with the answer."""
+    app = FastAPI()
+    with capture(app, CONTRIB) as telemetry:
+        await connect(app, websocket_scope("/none"))
+        [span] = telemetry.spans
+    assert (span.attributes or {})[names.ATTR_STATUS_CODE] == 403
