@@ -385,6 +385,20 @@ async def test_exception_behind_a_close_code() -> None:
     assert captured.access_lines[0]["exception_type"] == "ValueError"
 
 
+async def test_exception_that_is_only_an_answer() -> None:
+    """What frameworks answer by a close code is no exception to report."""
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        raise WebSocketException(1013)
+
+    app = app_of(endpoint)
+    with capture(app, SETTINGS) as captured:
+        await connect(app, websocket_scope("/rooms/1"))
+        assert outcome(captured) == (101, 1013, "1013")
+    assert "exception_type" not in captured.access_lines[0]
+
+
 @pytest.mark.parametrize("kind", ["websocket.accept", "websocket.send", "websocket.close"])
 async def test_client_gone_while_something_is_sent(kind: str) -> None:
     """What a server raises then is the client's departure, not the service's failure."""
@@ -473,7 +487,7 @@ async def test_a_disconnect_that_answers_our_close() -> None:
 
     async def receive() -> Any:
         await echoed.wait()
-        return {"type": "websocket.disconnect", "code": 1005, "reason": ""}
+        return LOST
 
     with capture(app, SETTINGS) as captured:
         await app(websocket_scope("/"), receive, send)
@@ -866,3 +880,21 @@ async def test_requests_beside_connections() -> None:
         await connect(app, websocket_scope("/rooms/1"))
     assert seen == [0]
     assert [line["event"] for line in captured.access_lines] == ["http_request", "websocket_connection"]
+
+
+async def test_open_connections_stay_with_the_parent_of_a_fork() -> None:
+    """What a child does first: it forgets them, so that nobody counts them twice."""
+    captured: Captured
+    seen: list[float | None] = []
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        seen.append(gauge(captured))
+        captured._telemetry.reset_after_fork()
+        seen.append(gauge(captured))
+        await websocket.close()
+
+    app = app_of(endpoint)
+    with capture(app, SETTINGS) as captured:
+        await connect(app, websocket_scope("/rooms/1"))
+    assert seen == [1, 0]
