@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import quote_from_bytes
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -10,7 +11,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from starlette.applications import Starlette
 
 from obslib import names
-from obslib._framework import SCOPE_RECORD, is_fastapi
+from obslib._framework import SCOPE_RECORD, ASGIApp, Receive, Send, is_fastapi
 from obslib._log_render import Redactor
 from obslib._outbound import demand_stable_conventions
 from obslib._record import RequestRecord, Scope
@@ -19,6 +20,8 @@ from obslib.exceptions import ConfigurationError, MissingExtraError, ObslibError
 from obslib.settings import Settings
 
 _NO_CONTEXT: Final = Context()
+#: Where the scope that contrib gets holds the request that it belongs to.
+_PASSAGE: Final = "obslib.contrib_passage"
 
 
 class ContribRecorder:
@@ -26,7 +29,8 @@ class ContribRecorder:
 
     signal: Final = "traces"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_error: Callable[[str, BaseException], None]) -> None:
+        self.on_error: Final = on_error
         self._request_id_attribute = f"{names.ATTR_RESPONSE_HEADER_PREFIX}{settings.request_id_header.lower()}"
         self._is_secret = Redactor(settings.redacted_keys).is_secret
 
@@ -61,6 +65,83 @@ class ContribRecorder:
         """Do nothing: contrib sends its span."""
 
 
+class _Passage:
+    """One request on its way through contrib's middleware."""
+
+    __slots__ = ("entered", "error", "scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.entered = False
+        #: What the application raised.
+        self.error: BaseException | None = None
+
+
+class _Guard:
+    """
+    Around contrib's middleware: what goes wrong in there never reaches the request, which is then served without it.
+
+    contrib decodes headers and the query string before it has started a span, and raises for what is not UTF-8. It gets
+    a scope of its own, with a query string that it can read; the application gets the scope that came.
+
+    Args:
+        contrib: contrib's middleware.
+    """
+
+    def __init__(self, contrib: Any, on_error: Callable[[str, BaseException], None]) -> None:
+        self._contrib: ASGIApp = contrib
+        self._app: ASGIApp = contrib.app
+        self._on_error = on_error
+        contrib.app = self._enter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._contrib(scope, receive, send)
+            return
+        passage = _Passage(scope)
+        theirs = {**scope, _PASSAGE: passage, "query_string": _readable(scope.get("query_string", b""))}
+        try:
+            await self._contrib(theirs, receive, send)
+        except Exception as error:
+            if error is passage.error:
+                raise
+            self._on_error("traces", error)
+        if passage.error is not None:
+            raise passage.error
+        if not passage.entered:
+            await self._app(scope, receive, send)
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request; contrib calls this in the application's place."""
+        passage = scope.get(_PASSAGE)
+        if not isinstance(passage, _Passage):
+            await self._app(scope, receive, send)
+            return
+        passage.entered = True
+        try:
+            await self._app(passage.scope, receive, send)
+        except BaseException as error:
+            passage.error = error
+            raise
+
+
+def _guard(stack: Any, on_error: Callable[[str, BaseException], None]) -> None:
+    """Find contrib's middleware in a stack, and put the guard around it."""
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware  # noqa: PLC0415 -- an extra
+
+    outside = stack
+    while (inside := getattr(outside, "app", None)) is not None:
+        if isinstance(inside, OpenTelemetryMiddleware):
+            outside.app = _Guard(inside, on_error)
+            return
+        outside = inside
+
+
+def _readable(query: bytes) -> bytes:
+    """Return a query string that is UTF-8: bytes that are not ASCII are written as callers should have written them."""
+    return query if query.isascii() else quote_from_bytes(query, safe="%&=+;/?:@!$'()*,-._~").encode()
+
+
 def install_contrib(
     app: Starlette, provider: trace.TracerProvider, recorder: ContribRecorder, settings: Settings
 ) -> Callable[[], None]:
@@ -86,6 +167,14 @@ def install_contrib(
         excluded_urls=_excluded_urls(settings),
         exclude_spans=["receive", "send"],
     )
+    build = app.build_middleware_stack
+
+    def build_guarded() -> ASGIApp:
+        stack: Any = build()
+        _guard(stack, recorder.on_error)
+        return stack  # type: ignore[no-any-return]  # contrib does not say what it builds
+
+    vars(app)["build_middleware_stack"] = build_guarded
 
     def undo() -> None:
         instrumentor.uninstrument_app(fastapi_app)
