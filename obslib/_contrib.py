@@ -22,8 +22,8 @@ from obslib.exceptions import ConfigurationError, MissingExtraError, ObslibError
 from obslib.settings import Settings
 
 _NO_CONTEXT: Final = Context()
-#: contrib matches all routes of the application before the router does, and sets `http.route` to what it finds: wrong for
-#: a middleware's answers, and the caller's path below Host routing. Here it finds none.
+#: contrib matches all routes of the application before the router does, and sets `http.route` to what it finds: wrong
+#: for a middleware's answers, and the caller's path below Host routing. Here it finds none.
 _WITHOUT_ROUTES: Final = SimpleNamespace(routes=())
 #: Where the scope that contrib gets holds the request that it belongs to.
 _PASSAGE: Final = "obslib.contrib_passage"
