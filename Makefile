@@ -135,6 +135,10 @@ bench: $(BENCH_READY) ## obslib and its peers side by side: CPU a request, laten
 bench-quick: $(BENCH_READY) ## the main rows of it, in two minutes
 	$(BENCH_VENV)/bin/python -m benchmarks --quick
 
+.PHONY: comparison
+comparison: $(BENCH_READY) ## ask obslib and its peers the same, and write the answers into docs/comparison.md
+	$(BENCH_VENV)/bin/python -m benchmarks.comparison
+
 .PHONY: profile
 profile: $(BENCH_READY) ## where the microseconds of a request go: a table and a flame graph
 	$(BENCH_VENV)/bin/python -m benchmarks.profile
