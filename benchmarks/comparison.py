@@ -1,4 +1,4 @@
-"""`make comparison`: the same questions to obslib and its peers, each in a process of its own, for docs/comparison.md."""
+"""`make comparison`: the same questions to obslib and its peers, each in its own process, for docs/comparison.md."""
 
 import argparse
 import asyncio

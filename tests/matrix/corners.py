@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import Final
 
 _ABOUT_REQUESTS: Final = (
+    "test_background",
     "test_backlog",
     "test_contrib",
     "test_edges",
     "test_engines",
     "test_exposition",
     "test_instrument",
+    "test_kept_late",
     "test_lifetime",
     "test_logs",
     "test_one_record",
@@ -17,6 +19,7 @@ _ABOUT_REQUESTS: Final = (
     "test_routes",
     "test_server_span",
     "test_starlette_alone",
+    "test_streaming",
     "test_traces",
 )
 #: Those of them that need no FastAPI.
