@@ -23,7 +23,7 @@ def main() -> int:
     if not corners:
         parser.error("no corner has that in its name")
     with ThreadPoolExecutor(chosen.jobs) as pool:
-        outcomes = list(pool.map(lambda corner: _run(corner, chosen.tests), corners))
+        outcomes = list(pool.map(lambda corner: _run(corner, chosen.tests, short=chosen.short), corners))
     for outcome in outcomes:
         if not outcome.passed:
             print(f"\n=== {outcome.corner.name}\n{outcome.text}")
@@ -31,8 +31,9 @@ def main() -> int:
     return 0 if all(outcome.passed for outcome in outcomes) else 1
 
 
-def _run(corner: Corner, only: str) -> Outcome:
-    outcome = run_corner(corner, CACHE, only)
+def _run(corner: Corner, only: str, *, short: bool) -> Outcome:
+    tests = corner.short_tests if short else corner.tests
+    outcome = run_corner(corner, CACHE, [name for name in tests if only in name])
     print(f"{corner.name}: {outcome.summary}", flush=True)
     return outcome
 

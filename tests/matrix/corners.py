@@ -24,6 +24,8 @@ _ABOUT_REQUESTS: Final = (
 )
 #: Those of them that need no FastAPI.
 _WITHOUT_FASTAPI: Final = ("test_backlog", "test_starlette_alone")
+#: Those that start no process: what `make test` asks of a corner.
+_SHORT: Final = ("test_edges", "test_one_record", "test_routes", "test_starlette_alone", "test_traces")
 #: What the tests themselves need. The versions are free: uv takes what fits the corner.
 _TOOLS: Final = (
     "httpx",
@@ -66,6 +68,11 @@ class Corner:
     tests: tuple[str, ...] = _ABOUT_REQUESTS
     short: bool = False
     lowest: bool = False
+
+    @property
+    def short_tests(self) -> tuple[str, ...]:
+        """The tests that fit into `make test`."""
+        return tuple(name for name in self.tests if name in _SHORT)
 
     @property
     def tools(self) -> tuple[str, ...]:
