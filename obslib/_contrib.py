@@ -17,7 +17,7 @@ from obslib._framework import SCOPE_RECORD, ASGIApp, Receive, Send, is_fastapi
 from obslib._log_render import Redactor
 from obslib._outbound import demand_stable_conventions
 from obslib._record import RequestRecord, Scope
-from obslib._span_attributes import common_start_attributes, describe_outcome, final_name, initial_name, redact_query
+from obslib._span_attributes import describe_outcome, final_name, initial_name, redact_query, start_attributes
 from obslib.exceptions import ConfigurationError, MissingExtraError, ObslibError
 from obslib.settings import Settings
 
@@ -50,11 +50,12 @@ class ContribRecorder:
             return
         record.span = span
         record.sampled = span.get_span_context().trace_flags.sampled
-        # contrib says the server's socket where the caller's Host is meant, and puts the port into the address.
-        span.set_attributes(common_start_attributes(record))
-        if query := scope.get("query_string"):  # contrib has set it as it came
+        passage = scope.get(_PASSAGE)
+        came = passage.scope if isinstance(passage, _Passage) else scope
+        if query := came.get("query_string"):
             record.query = redact_query(query.decode("latin-1"), self._is_secret)
-            span.set_attribute(names.ATTR_URL_QUERY, record.query)
+        # contrib says the server's socket where the caller's Host is meant, and some releases put ports into addresses.
+        span.set_attributes(start_attributes(record))
 
     def ended(self, record: RequestRecord) -> None:
         """Complete the span: contrib knows only the mount, and nothing of sizes and request ids."""
