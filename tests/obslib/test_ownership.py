@@ -131,6 +131,23 @@ async def test_an_answer_that_the_outer_application_holds_back(engine: Engine) -
     assert (line[names.LABEL_STATUS_CODE], line[names.LABEL_ERROR_TYPE]) == (200, "")
 
 
+@pytest.mark.parametrize("engine", ["obslib", "contrib"])
+async def test_an_exception_in_a_mounted_application(engine: Engine) -> None:
+    """It is recorded once, by the outer application, and goes on to the server."""
+    outer, inner = an_app(), an_app()
+
+    @inner.get("/boom")
+    async def boom() -> None:
+        raise KeyError("inside")
+
+    outer.mount("/in", inner)
+    with capture(outer, settings_for(engine)) as outside, capture(inner, settings_for("contrib")) as inside:
+        with pytest.raises(KeyError):
+            await call(outer, http_scope("/in/boom"))
+        assert counted(outside, inside) == (1, 1, 1)
+        assert outside.access_lines[0][names.LABEL_STATUS_CODE] == 500
+
+
 # --- FastAPI's own telemetry -----------------------------------------------------------------------------------------
 
 

@@ -205,3 +205,17 @@ def test_class_that_somebody_else_changed() -> None:
 
         app.__class__ = Theirs
     assert type(app) is Theirs
+
+
+@pytest.mark.parametrize("path", ["/one", "/two/{x}", "/below/three/{x}", "/below/four/{x}"])
+async def test_one_endpoint_behind_several_paths(path: str) -> None:
+    """The template is that of the path that matched, not of the first route with this endpoint."""
+    app, below = FastAPI(), FastAPI()
+    app.add_api_route("/one", endpoint)
+    app.router.routes.append(Route("/two/{x}", endpoint))
+    below.router.routes.extend([Route("/three/{x}", endpoint), Route("/four/{x}", endpoint)])
+    app.mount("/below", below)
+    with capture(app, SETTINGS) as telemetry:
+        await call(app, http_scope(path.replace("{x}", "v")))
+        [line] = telemetry.access_lines
+    assert line[names.LABEL_ROUTE] == path

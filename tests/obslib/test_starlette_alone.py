@@ -131,6 +131,15 @@ async def test_host_adds_nothing() -> None:
         assert agreed(telemetry)[names.LABEL_ROUTE] == "/hosted/{x}"
 
 
+async def test_one_endpoint_below_a_host_and_beside_it() -> None:
+    """A route that is only told by its endpoint is found below Host routing, too."""
+    hosted = Host("api.example.org", Router([Route("/hosted/{y}", endpoint)]))
+    app = Starlette(routes=[Mount("/m", Router([hosted, Route("/beside/{x}", endpoint)]))])
+    with capture(app, SETTINGS) as telemetry:
+        await call(app, http_scope("/m/hosted/1", headers=[(b"host", b"api.example.org")]))
+        assert agreed(telemetry)[names.LABEL_ROUTE] == "/m/hosted/{y}"
+
+
 async def test_exception_once() -> None:
     """An exception nobody handles is on span and line, once each."""
     app = an_app()
