@@ -122,15 +122,16 @@ _LEAVES: Final = (
 )
 _CONTAINERS: Final = ("include", "reused", "fastapi", "starlette", "tenants", "host")
 
-TREES: Final = st.lists(
-    st.recursive(
-        st.sampled_from(_LEAVES).map(lambda kind: (kind,)),
-        lambda below: st.tuples(st.sampled_from(_CONTAINERS), st.lists(below, min_size=1, max_size=3)),
-        max_leaves=6,
-    ),
-    min_size=1,
-    max_size=4,
-)
+
+def _trees(depth: int) -> st.SearchStrategy[Tree]:
+    """Return routes, or containers of so many levels below which there are routes."""
+    leaves: st.SearchStrategy[Tree] = st.sampled_from(_LEAVES).map(lambda kind: (kind,))
+    if not depth:
+        return leaves
+    return leaves | st.tuples(st.sampled_from(_CONTAINERS), st.lists(_trees(depth - 1), min_size=1, max_size=2))
+
+
+TREES: Final = st.lists(_trees(3), min_size=1, max_size=4)
 MIDDLEWARES: Final = st.sets(st.sampled_from(("base", "gzip", "refusing")))
 Variation = Literal["as it is", "method", "slash", "deeper", "secret", "refused", "odd"]
 VARIATIONS: Final = st.sampled_from(("as it is", "method", "slash", "deeper", "secret", "refused", "odd"))
