@@ -77,8 +77,16 @@ unit: $(READY) ## unit tests, with coverage of obslib
 .PHONY: check
 check: format-check lint types imports unit ## before each commit: all of the above
 
+.PHONY: test-matrix
+test-matrix: $(READY) ## the behavioural tests on every supported FastAPI, Starlette and OpenTelemetry SDK
+	$(BIN)/python -m tests.matrix $(ARGS)
+
+.PHONY: test-matrix-short
+test-matrix-short: $(READY)
+	$(BIN)/python -m tests.matrix --short
+
 .PHONY: test
-test: format-check lint types imports ## everything, with the real Prometheus, Jaeger, Redis and HAProxy
+test: format-check lint types imports test-matrix-short ## everything, with the real Prometheus, Jaeger, Redis and HAProxy
 	$(BIN)/python -m stack install
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -q
@@ -126,6 +134,10 @@ bench: $(BENCH_READY) ## obslib and its peers side by side: CPU a request, laten
 .PHONY: bench-quick
 bench-quick: $(BENCH_READY) ## the main rows of it, in two minutes
 	$(BENCH_VENV)/bin/python -m benchmarks --quick
+
+.PHONY: comparison
+comparison: $(BENCH_READY) ## ask obslib and its peers the same, and write the answers into docs/comparison.md
+	$(BENCH_VENV)/bin/python -m benchmarks.comparison
 
 .PHONY: profile
 profile: $(BENCH_READY) ## where the microseconds of a request go: a table and a flame graph

@@ -29,6 +29,8 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 SCOPE_RECORD: Final = "obslib.record"
 #: The presence of this key makes FastAPI ≥ 0.142 leave a request alone, mounted applications included.
 SCOPE_NATIVE_TELEMETRY: Final = "fastapi.telemetry"
+#: Where the scope has the last mount that was entered.
+_SCOPE_MOUNT: Final = "obslib.mount"
 _NATIVE_SWITCHES: Final = ("tracing", "metrics", "logs", "auto_configure")
 _NATIVE_PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
 
@@ -165,6 +167,7 @@ MOUNT_PATCH: Final = SharedPatch(Mount, "handle", _noting)
 
 def enter_mount(record: RequestRecord, mount: Mount, scope: Scope) -> None:
     """Note a mount that is entered, and what is in the scope now: if it still is at the end, no leaf matched."""
+    scope[_SCOPE_MOUNT] = mount
     record.mount_template += mount_template(mount)
     record.mount_route = scope.get("route")
     record.mount_context = _effective_context(scope)
@@ -200,12 +203,10 @@ def _leaf_template(record: RequestRecord, scope: Scope) -> str | None:
     if context is not None and context is not record.mount_context:
         return str(context.path_format or context.starlette_route.path_format)
     route = scope.get("route")
-    if route is not None and route is not record.mount_route and not isinstance(route, (Mount, Host)):
-        template = getattr(route, "path_format", None)
-        return None if template is None else str(template)
-    if route is None:
-        return _template_of_endpoint(record, scope)
-    return None
+    if route is None or route is record.mount_route or isinstance(route, (Mount, Host)):
+        return _template_of_endpoint(scope)
+    template = getattr(route, "path_format", None)
+    return None if template is None else str(template)
 
 
 def _effective_context(scope: Scope) -> Any:
@@ -213,16 +214,33 @@ def _effective_context(scope: Scope) -> Any:
     return fastapi.get("effective_route_context") if isinstance(fastapi, dict) else None
 
 
-def _template_of_endpoint(record: RequestRecord, scope: Scope) -> str | None:
-    """Starlette before 1.7: find the route by its endpoint, in the router that matched, once per endpoint."""
+def _template_of_endpoint(scope: Scope) -> str | None:
+    """
+    Find the route by its endpoint, below the last mount.
+
+    Starlette before 1.7, and FastAPI with Starlette's own routes, leave nothing else in the scope.
+    """
     endpoint = scope.get("endpoint")
-    router = scope.get("router")
-    if endpoint is None or router is None or isinstance(record.mount_route, Route):
+    if endpoint is None:
         return None
-    for route in getattr(router, "routes", ()):
-        if isinstance(route, (Route, WebSocketRoute)) and route.endpoint is endpoint and _same_parameters(route, scope):
-            return route.path_format
-    return None
+    below: Any = scope.get(_SCOPE_MOUNT) or scope.get("router")
+    found = [
+        route
+        for route in _plain_routes(getattr(below, "routes", None) or ())
+        if route.endpoint is endpoint and _same_parameters(route, scope)
+    ]
+    if len(found) > 1:  # one endpoint behind several paths
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        found = [route for route in found if route.path_regex.match(path)]
+    return found[0].path_format if found else None
+
+
+def _plain_routes(routes: Iterable[BaseRoute]) -> Iterator[Route | WebSocketRoute]:
+    for route in routes:
+        if isinstance(route, Host):
+            yield from _plain_routes(route.routes or ())
+        elif isinstance(route, (Route, WebSocketRoute)):
+            yield route
 
 
 def _same_parameters(route: Route | WebSocketRoute, scope: Scope) -> bool:

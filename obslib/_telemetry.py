@@ -214,7 +214,7 @@ class Telemetry:
 
     def _traces(self, provider: trace.TracerProvider) -> SpanRecorder:
         if self.settings.engine == "contrib":
-            self.contrib_recorder = ContribRecorder(self.settings)
+            self.contrib_recorder = ContribRecorder(self.settings, self.errors.internal)
             return self.contrib_recorder
         tracer = self._background.tracer = provider.get_tracer("obslib", __version__)
         factory = make_factory(provider, tracer, self.settings, self._request_id_attribute)

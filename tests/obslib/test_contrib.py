@@ -1,10 +1,10 @@
 """`engine="contrib"`: what cannot work is refused with the fix, and shutdown restores the application."""
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, Request, Response, WebSocket
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from starlette.applications import Starlette
 
@@ -92,7 +92,7 @@ async def test_excluded_paths() -> None:
 async def test_application_is_restored() -> None:
     """Afterwards the application is what it was, and takes middleware again."""
     app = FastAPI()
-    before = dict(vars(app))
+    before = {name: list(value) if isinstance(value, list) else value for name, value in vars(app).items()}
     with capture(app, CONTRIB):
         await call(app, http_scope("/"))
     assert {**vars(app), "_native_telemetry": None} == {**before, "_native_telemetry": None}
@@ -110,6 +110,77 @@ async def test_unsampled() -> None:
         await call(app, http_scope("/"))
         assert telemetry.spans == []
         assert telemetry.access_lines[0]["trace_id"] != ""
+
+
+#: What contrib raises for: a query string and a header that are not UTF-8, the latter nor any other text to it.
+UNREADABLE: dict[str, dict[str, Any]] = {
+    "query": {"query_string": b"q=\xff&x=\xc3"},
+    "header": {"headers": [(b"user-agent", b"\xff\\x")]},
+}
+
+
+def echoing() -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/")
+    async def root(request: Request) -> Response:
+        return Response(request.scope["query_string"] + request.scope["path"].encode())
+
+    @app.get("/boom")
+    async def boom() -> None:
+        raise KeyError("broken")
+
+    return app
+
+
+@pytest.mark.parametrize("part", UNREADABLE)
+@pytest.mark.parametrize("engine", ["obslib", "contrib"])
+async def test_requests_that_contrib_cannot_read(engine: Literal["obslib", "contrib"], part: str) -> None:
+    """A request is served as it came whatever its bytes are, and recorded once."""
+    app = echoing()
+    with capture(app, Settings(service_name="payments", extra_registries=(), engine=engine)) as telemetry:
+        exchange = await call(app, http_scope("/", **UNREADABLE[part]))
+        [line] = telemetry.access_lines
+        spans = len(telemetry.spans)
+        errors = telemetry.sample(names.INTERNAL_ERRORS, {names.LABEL_SIGNAL: "traces"})
+    assert exchange.sent[0]["status"] == 200
+    assert exchange.body == UNREADABLE[part].get("query_string", b"") + b"/"
+    assert (line[names.LABEL_STATUS_CODE], line[names.LABEL_ROUTE]) == (200, "/")
+    assert (spans, errors) == ((0, 1) if (engine, part) == ("contrib", "header") else (1, 0))
+
+
+async def test_the_applications_exception_stays_its_own() -> None:
+    """Where contrib cannot read a request whose endpoint raises, that exception goes on."""
+    app = echoing()
+    with capture(app, CONTRIB) as telemetry:
+        with pytest.raises(KeyError, match="broken"):
+            await call(app, http_scope("/boom", **UNREADABLE["header"]))
+        assert telemetry.access_lines[0][names.LOG_EXCEPTION_TYPE] == "KeyError"
+
+
+async def test_contrib_that_fails_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What contrib raises after the application, or in its exception's place, is counted; the answer and the exception stay."""
+
+    def fail(*_args: object) -> str:
+        raise RuntimeError("a new version")
+
+    monkeypatch.setattr("opentelemetry.instrumentation.asgi._collect_target_attribute", fail)
+    app = echoing()
+    with capture(app, CONTRIB) as telemetry:
+        assert (await call(app, http_scope("/"))).body == b"/"
+        with pytest.raises(KeyError, match="broken"):
+            await call(app, http_scope("/boom"))
+        assert telemetry.sample(names.INTERNAL_ERRORS, {names.LABEL_SIGNAL: "traces"}) == 2
+        assert [line[names.LABEL_STATUS_CODE] for line in telemetry.access_lines] == [200, 500]
+
+
+async def test_contrib_that_builds_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where contrib's middleware is not in the stack there is nothing to guard, and requests are served."""
+    app = echoing()
+    with capture(app, CONTRIB) as telemetry:
+        monkeypatch.setattr("opentelemetry.instrumentation.asgi.OpenTelemetryMiddleware", type("Renamed", (), {}))
+        assert (await call(app, http_scope("/"))).body == b"/"
+        assert len(telemetry.access_lines) == 1
 
 
 async def test_websockets() -> None:

@@ -110,7 +110,8 @@ async def test_unhandled_exception(engine: str) -> None:
     assert span.status.status_code is StatusCode.ERROR
 
 
-async def test_exception_an_error_handler_answers() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_exception_an_error_handler_answers(engine: str) -> None:
     """A 5xx that an exception handler makes keeps the exception that it answers."""
     app = FastAPI()
 
@@ -122,7 +123,7 @@ async def test_exception_an_error_handler_answers() -> None:
     async def stock() -> None:
         raise KeyError("sku")
 
-    with capture(app, settings_for("obslib")) as telemetry:
+    with capture(app, settings_for(engine)) as telemetry:
         async with client_of(app) as client:
             assert (await client.get("/stock")).status_code == 503
         said = assert_signals_agree(telemetry)
@@ -196,7 +197,8 @@ async def test_streaming_is_one_span(engine: str) -> None:
     assert said["span"].attributes[names.ATTR_RESPONSE_BODY_SIZE] == 500
 
 
-async def test_sizes_are_counted() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_sizes_are_counted(engine: str) -> None:
     """Body sizes are the bytes that passed, not what a header promises."""
     app = FastAPI()
 
@@ -204,7 +206,7 @@ async def test_sizes_are_counted() -> None:
     async def echo(request: Request) -> dict[str, int]:
         return {"size": len(await request.body())}
 
-    with capture(app, settings_for("obslib")) as telemetry:
+    with capture(app, settings_for(engine)) as telemetry:
         await call(
             app,
             http_scope("/echo", "POST", [(b"content-length", b"999999")]),
@@ -218,7 +220,8 @@ async def test_sizes_are_counted() -> None:
     assert telemetry.sample(f"{names.HTTP_SERVER_RESPONSE_BODY_SIZE}_sum", sizes) == len(b'{"size":5}')
 
 
-async def test_client_gone() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_client_gone(engine: str) -> None:
     """A client that leaves is neither a success nor an error of the service, and is never lost."""
     app = FastAPI()
 
@@ -227,7 +230,7 @@ async def test_client_gone() -> None:
         await request.body()
         assert await request.is_disconnected()
 
-    with capture(app, settings_for("obslib")) as telemetry:
+    with capture(app, settings_for(engine)) as telemetry:
         await call(app, http_scope("/wait"), {"type": "http.request", "body": b""}, {"type": "http.disconnect"})
         said = assert_signals_agree(telemetry)
     assert said["line"][names.LABEL_ERROR_TYPE] == names.ERROR_CLIENT_DISCONNECT
@@ -235,7 +238,8 @@ async def test_client_gone() -> None:
     assert said["span"].status.status_code is StatusCode.UNSET
 
 
-async def test_stream_that_breaks() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_stream_that_breaks(engine: str) -> None:
     """A response that breaks after its start is incomplete: not the 200 it began as."""
     app = FastAPI()
 
@@ -247,7 +251,7 @@ async def test_stream_that_breaks() -> None:
 
         return StreamingResponse(chunks())
 
-    with capture(app, settings_for("obslib")) as telemetry:
+    with capture(app, settings_for(engine)) as telemetry:
         async with client_of(app) as client:
             await client.get("/stream")
         said = assert_signals_agree(telemetry)
@@ -257,7 +261,8 @@ async def test_stream_that_breaks() -> None:
     assert said["span"].status.status_code is StatusCode.ERROR
 
 
-async def test_application_that_answers_nothing() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_application_that_answers_nothing(engine: str) -> None:
     """An application that returns without an answer is the 500 that servers send in its place."""
     app = FastAPI()
 
@@ -265,14 +270,15 @@ async def test_application_that_answers_nothing() -> None:
         return None
 
     app.mount("/raw", silent)
-    with capture(app, settings_for("obslib")) as telemetry:
+    with capture(app, settings_for(engine)) as telemetry:
         await call(app, http_scope("/raw/x"))
         said = assert_signals_agree(telemetry)
     assert said["line"][names.LABEL_STATUS_CODE] == 500
     assert said["line"][names.LABEL_ERROR_TYPE] == "500"
 
 
-async def test_cancelled_request() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_cancelled_request(engine: str) -> None:
     """A request that its server cancels is recorded, as incomplete, and the cancellation goes on."""
     app = FastAPI()
     entered = asyncio.Event()
@@ -282,7 +288,7 @@ async def test_cancelled_request() -> None:
         entered.set()
         await asyncio.Event().wait()
 
-    with capture(app, settings_for("obslib")) as telemetry:
+    with capture(app, settings_for(engine)) as telemetry:
         task = asyncio.create_task(call(app, http_scope("/hang")))
         await entered.wait()
         task.cancel()
@@ -293,11 +299,12 @@ async def test_cancelled_request() -> None:
     assert said["line"][names.LABEL_STATUS_CODE] is None
 
 
-async def test_active_requests_return_to_zero() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_active_requests_return_to_zero(engine: str) -> None:
     """Requests in flight are counted while they are served, and no longer."""
     app = FastAPI()
     seen: list[float | None] = []
-    with capture(app, settings_for("obslib")) as telemetry:
+    with capture(app, settings_for(engine)) as telemetry:
         labels = {names.LABEL_METHOD: "GET", names.LABEL_SCHEME: "http"}
 
         @app.get("/")
@@ -310,7 +317,8 @@ async def test_active_requests_return_to_zero() -> None:
         assert telemetry.sample(names.HTTP_SERVER_ACTIVE_REQUESTS, labels) == 0
 
 
-async def test_bound_values_reach_the_access_line() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_bound_values_reach_the_access_line(engine: str) -> None:
     """What `bind` is given in a sync dependency, a thread or below BaseHTTPMiddleware comes out on the access line."""
     app = FastAPI()
 
@@ -327,7 +335,7 @@ async def test_bound_values_reach_the_access_line() -> None:
     def root() -> None:
         obslib.bind(order="o1", api_key="sk-1")
 
-    with capture(app, settings_for("obslib")) as telemetry:
+    with capture(app, settings_for(engine)) as telemetry:
         async with client_of(app) as client:
             await client.get("/")
         line = assert_signals_agree(telemetry)["line"]
