@@ -100,7 +100,7 @@ class Plan:
         settings.write_text((ROOT / "prometheus" / "prometheus.yml").read_text())
         rules = self.state.config / "rules"
         rules.unlink(missing_ok=True)
-        rules.symlink_to(ROOT / "prometheus" / "rules")
+        rules.symlink_to(ROOT / "prometheus" / "generated" / "rules")
         assets = component.shared_file("usr/share/prometheus/web")
         return ProcessSpec(
             name="prometheus",
@@ -109,8 +109,8 @@ class Plan:
                 component.command("prometheus"),
                 f"--config.file={settings}",
                 f"--storage.tsdb.path={self.state.data / 'prometheus'}",
-                "--storage.tsdb.retention.time=7d",
-                "--storage.tsdb.retention.size=512MB",
+                "--storage.tsdb.retention.time=15d",
+                "--storage.tsdb.retention.size=2GB",
                 f"--web.listen-address={HOST}:{self.ports['prometheus']}",
                 "--enable-feature=exemplar-storage",
                 *([f"--web.local-assets={assets}"] if assets else []),
