@@ -38,8 +38,8 @@ class Requirement:
     oldest: Version
     without_it: str
     debian_package: str = ""
-    #: What Debian calls a program that has another name everywhere else.
-    debian_names: Mapping[str, str] = field(default_factory=dict)
+    #: What a distribution calls a program that has another name everywhere else.
+    also_called: Mapping[str, str] = field(default_factory=dict)
     #: Where else its programs may be, from the root of a system or of an unpacked package.
     directory_pattern: str = ""
     go_module: GoModule | None = None
@@ -104,12 +104,12 @@ ALERTMANAGER: Final = Requirement(
     name="alertmanager",
     title="Alertmanager",
     executables=("alertmanager", "amtool"),
-    debian_names={"alertmanager": "prometheus-alertmanager"},
+    also_called={"alertmanager": "prometheus-alertmanager"},
     version_arguments=("--version",),
     version_pattern=r"version (\d+\.\d+\.\d+)",
     oldest=(0, 25),
     without_it="alerts are evaluated and shown by Prometheus, and nobody is told",
-    debian_package="prometheus-alertmanager",
+    # Debian's serves where it is installed. Unpacked it does not start: it looks for templates below /usr/share.
     go_module=GoModule(
         module="github.com/prometheus/alertmanager",
         # Later ones embed files of a user interface that are built apart.

@@ -148,8 +148,7 @@ def install(requirement: Requirement, apt: Apt, prefix: Path) -> Component:
         version=upstream_version(main.version),
         source="Debian",
         executables={
-            name: str(_executable(prefix, requirement.debian_names.get(name, name), requirement.directory_pattern))
-            for name in requirement.executables
+            name: str(_executable(prefix, name, requirement.directory_pattern)) for name in requirement.executables
         },
         library_path=tuple(map(str, _library_directories(prefix))),
         data_root=str(prefix),

@@ -21,7 +21,7 @@ def find(requirement: Requirement) -> tuple[Component | None, str]:
     """
     also = [*_ALSO, *_directories(requirement.directory_pattern)]
     paths = {
-        name: _which(name, also) or _which(requirement.debian_names.get(name, name), also)
+        name: _which(name, also) or _which(requirement.also_called.get(name, name), also)
         for name in requirement.executables
     }
     main = paths[requirement.executables[0]]

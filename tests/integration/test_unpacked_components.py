@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stack.components import on_path
-from stack.components.catalogue import ALERTMANAGER, HAPROXY, PROMETHEUS, REDIS, Component, Requirement
+from stack.components.catalogue import HAPROXY, PROMETHEUS, REDIS, Component, Requirement
 from stack.components.install import Installer, cache_directory
 from stack.components.progress import Progress
 
@@ -18,7 +18,7 @@ LIBRARY = re.compile(r"^\s+(?P<name>\S+) (?:=> (?P<path>\S+|not found) )?\(?", r
 KERNELS = "linux-vdso.so.1"
 
 
-@pytest.fixture(params=[ALERTMANAGER, HAPROXY, PROMETHEUS, REDIS], ids=lambda requirement: requirement.name)
+@pytest.fixture(params=[HAPROXY, PROMETHEUS, REDIS], ids=lambda requirement: requirement.name)
 def requirement(request: pytest.FixtureRequest) -> Requirement:
     """Whatever the demo takes from Debian."""
     assert isinstance(request.param, Requirement)
