@@ -27,6 +27,7 @@ def groups(policy: Policy, clock: Clock) -> list[Group]:
         _memory(clock),
         _descriptors(clock),
         _pool(clock),
+        _threads(clock),
         _dependency(clock),
         _database(clock),
         *(_backlog(s, s.scaling.backlog, clock) for s in policy.scaling() if s.scaling and s.scaling.backlog),
@@ -83,7 +84,7 @@ def _cpu(clock: Clock) -> Alert:
 
 
 def _lag(clock: Clock) -> Alert:
-    buckets = f"rate({names.EVENT_LOOP_LAG}_bucket[{clock('1m')}])"
+    buckets = f"rate({names.ASYNCIO_EVENT_LOOP_LAG}_bucket[{clock('1m')}])"
     return _ticket(
         "EventLoopLagHigh",
         f"histogram_quantile(0.95, sum by ({INSTANCE}, le) ({buckets})) > {_LAG_SECONDS}",
@@ -133,12 +134,26 @@ def _pool(clock: Clock) -> Alert:
     by = f"by ({INSTANCE}, {names.LABEL_POOL})"
     return _ticket(
         "ConnectionPoolExhausted",
-        f"min_over_time({names.DB_CLIENT_CONNECTION_PENDING}[{clock('1m')}]) > 0".join(("max " + by + " (", ")")),
+        f"min_over_time({names.DB_CLIENT_CONNECTION_PENDING_REQUESTS}[{clock('1m')}]) > 0".join(
+            ("max " + by + " (", ")")
+        ),
         clock,
         "2m",
         "{{ $labels.instance }}: requests wait for a connection",
         "At least {{ $value }} wait for a connection of the pool {{ $labels." + names.LABEL_POOL + " }} all the time.",
         links.DEPENDENCIES,
+    )
+
+
+def _threads(clock: Clock) -> Alert:
+    return _ticket(
+        "ThreadsExhausted",
+        f"max {BY_INSTANCE} (min_over_time({names.ANYIO_THREAD_LIMITER_WAITING}[{clock('1m')}])) > 0",
+        clock,
+        "2m",
+        "{{ $labels.instance }}: requests wait for a thread",
+        "At least {{ $value }} calls of synchronous code wait for a thread all the time.",
+        links.RUNTIME,
     )
 
 

@@ -21,6 +21,7 @@ def cases(policy: Policy) -> list[Case]:
         *_memory(service),
         *_descriptors(service),
         *_pool(service),
+        *_threads(service),
         *_dependency(service),
         *_database(service),
         *[case for consumer, backlog in queued[:1] for case in _backlog(consumer, backlog)],
@@ -81,7 +82,7 @@ def _cpu(service: Service) -> list[Case]:
 def _lag(service: Service) -> list[Case]:
     def story(slow: float) -> dict[str, str]:
         bounds = {"0.005": 1 - slow, "0.1": 1 - slow, "0.5": 1.0, "+Inf": 1.0}
-        name = f"{names.EVENT_LOOP_LAG}_bucket"
+        name = f"{names.ASYNCIO_EVENT_LOOP_LAG}_bucket"
         return {series(name, service, le=le): rising(60 * share, _STEPS) for le, share in bounds.items()}
 
     return _pair(
@@ -142,7 +143,7 @@ def _descriptors(service: Service) -> list[Case]:
 
 
 def _pool(service: Service) -> list[Case]:
-    pending = series(names.DB_CLIENT_CONNECTION_PENDING, service, **{names.LABEL_POOL: "orders"})
+    pending = series(names.DB_CLIENT_CONNECTION_PENDING_REQUESTS, service, **{names.LABEL_POOL: "orders"})
     return _pair(
         "ConnectionPoolExhausted",
         service,
@@ -150,6 +151,18 @@ def _pool(service: Service) -> list[Case]:
         {pending: "0 3 " * 30},
         what="requests that wait for a connection all the time have too few",
         but="requests that wait now and then have enough",
+    )
+
+
+def _threads(service: Service) -> list[Case]:
+    waiting = series(names.ANYIO_THREAD_LIMITER_WAITING, service)
+    return _pair(
+        "ThreadsExhausted",
+        service,
+        {waiting: constant(2, _STEPS)},
+        {waiting: "0 2 " * 30},
+        what="calls that wait for a thread all the time have too few",
+        but="calls that wait now and then have enough",
     )
 
 
