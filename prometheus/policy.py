@@ -10,6 +10,7 @@ AVAILABILITY: Final = "availability"
 LATENCY: Final = "latency"
 EDGE: Final = "edge"
 
+_FULL: Final = Fraction(9, 10)
 _FIVE_MINUTES: Final = Duration.parse("5m")
 _FIVE_SECONDS: Final = Duration.parse("5s")
 
@@ -96,6 +97,10 @@ class Server:
     scrape_interval: Duration
     scrape_timeout: Duration
     sample_limit: int
+
+    def samples(self, window: Duration) -> int:
+        """How many samples a window must have before it is believed to be full: nine of ten."""
+        return int(window.seconds / self.scrape_interval.seconds * _FULL)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from obslib import names
 from prometheus import foreign
-from prometheus.cases import causes, pipeline, scaling, slo, symptoms
+from prometheus.cases import causes, losses, pipeline, scaling, scaling_slow, slo, symptoms
 from prometheus.cases.case import Alerting, Case, Value
 from prometheus.policy import Policy
 
@@ -23,7 +23,7 @@ def all_cases(policy: Policy) -> dict[str, list[Case]]:
         "causes": causes.cases(policy),
         "pipeline": pipeline.cases(policy),
         "scaling": scaling.cases(policy),
-        "scaling_slow": scaling.slow(policy),
+        "scaling_slow": scaling_slow.cases(policy),
     }
 
 
@@ -57,10 +57,10 @@ def test_files(policy: Policy, groups: list[str], rule_files: list[str]) -> dict
         files[f"tests/{name}.yml"] = {
             "rule_files": [*helper, *(f"../rules/{file}.yml" for file in loaded)],
             "evaluation_interval": _EVALUATION.get(name, "1m"),
-            "group_eval_order": [scaling.NOT_FINITE_GROUP, *groups],
+            "group_eval_order": [losses.NOT_FINITE_GROUP, *groups],
             "tests": [_test(case) for case in cases],
         }
-    files[_HELPER] = scaling.not_finite_rules(policy)
+    files[_HELPER] = losses.not_finite_rules(policy)
     return files
 
 

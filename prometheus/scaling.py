@@ -8,19 +8,15 @@ demand: while any signal is incomplete, or not every running replica is scraped,
 from fractions import Fraction
 
 from obslib import names
-from prometheus import foreign, links, recorded
+from prometheus import foreign, recorded, scaling_alerts
 from prometheus.durations import Clock, Duration, decimal
 from prometheus.policy import Backlog, Policy, Scaling, Server, Service
-from prometheus.promql import BY_INSTANCE, BY_SERVICE, ON_SERVICE, SERVICE, conjunction, lines, selector
-from prometheus.rules import SCALE, SCALING, TICKET, Alert, Group, Record
+from prometheus.promql import BY_INSTANCE, BY_SERVICE, ON_SERVICE, SERVICE, lines, selector
+from prometheus.rules import Alert, Group, Record
 
 #: How far the demand may exceed what runs before a replica is added; HPA's tolerance.
 _TOLERANCE = "1.1"
-_FLAPS = 6
-_NO_FASTER = "0.9"
 _BACKLOG = "backlog"
-#: The share of a window's samples that must be there before its maximum is believed.
-_SAMPLES = Fraction(9, 10)
 
 
 def groups(policy: Policy, clock: Clock) -> list[Group]:
@@ -36,13 +32,13 @@ def groups(policy: Policy, clock: Clock) -> list[Group]:
         _wanted(),
         _chosen(),
         _desired(),
-        *[alert for service in scaling for alert in _wakers(service, policy.server, clock)],
+        *[alert for service in scaling for alert in scaling_alerts.wakers(service, policy.server, clock)],
     ]
     # As often as replicas are scraped: a spike waits for nothing else.
     every = clock(policy.server.scrape_interval)
     return [
         Group(name="obslib_scaling", interval=every, rules=deciding),
-        Group(name="obslib_scaling_health", rules=_health(clock)),
+        Group(name="obslib_scaling_health", rules=scaling_alerts.health(clock)),
     ]
 
 
@@ -100,7 +96,7 @@ def _demands(service: Service, server: Server, clock: Clock) -> list[Record]:
     if scaling.in_flight_per_replica is not None:
         rules += _in_flight(service, scaling.in_flight_per_replica)
     if scaling.cpu is not None:
-        rules += _cpu(service, scaling.cpu, clock(scaling.cpu_hold), _samples(scaling.cpu_hold, server))
+        rules += _cpu(service, scaling.cpu, clock(scaling.cpu_hold), server.samples(scaling.cpu_hold))
     if scaling.backlog is not None:
         rules += _backlog(service, scaling.backlog)
     return rules
@@ -257,130 +253,3 @@ def _desired() -> Record:
             ({least} and {ON_SERVICE} {chosen})
         """),
     )
-
-
-def _alert(
-    name: str,
-    expression: str,
-    severity: str,
-    summary: str,
-    description: str,
-    *,
-    lasting: Duration | None = None,
-    keep_firing: Duration | None = None,
-    labels: dict[str, str] | None = None,
-) -> Alert:
-    return Alert(
-        name=name,
-        expression=lines(expression),
-        severity=severity,
-        kind=SCALING,
-        labels=labels or {},
-        summary=summary,
-        description=description,
-        dashboard=links.SCALING,
-        runbook="scaling",
-        lasting=lasting,
-        keep_firing=keep_firing,
-    )
-
-
-def _wakers(service: Service, server: Server, clock: Clock) -> list[Alert]:
-    scaling = _policy(service)
-    desired = selector(recorded.SCALE_DESIRED, **service.identity)
-    running = selector(recorded.SCALE_RUNNING, **service.identity)
-    window = clock(scaling.scale_in_after)
-    samples = _samples(scaling.scale_in_after, server)
-    return [
-        _alert(
-            "ServiceScaleOutNeeded",
-            f"{desired} > {ON_SERVICE} {running}",
-            SCALE,
-            "{{ $labels.service }} needs more replicas",
-            "It should have {{ $value }}. Whoever scales reads the recorded number: this alert only wakes.",
-            lasting=clock(scaling.scale_out_after),
-            keep_firing=clock("1m"),
-            labels=service.identity,
-        ),
-        _alert(
-            "ServiceScaleInPossible",
-            f"""
-                max_over_time({desired}[{window}]) < {ON_SERVICE} {running}
-                and {ON_SERVICE}
-                count_over_time({desired}[{window}]) >= {samples}
-                unless {ON_SERVICE}
-                {selector(foreign.ALERTS, alertname="SLOErrorBudgetBurn", alertstate="firing")}
-            """,
-            SCALE,
-            "{{ $labels.service }} has more replicas than it needs",
-            f"At no moment of the last {window} did it need more than {{{{ $value }}}}.",
-            labels=service.identity,
-        ),
-    ]
-
-
-def _samples(window: Duration, server: Server) -> int:
-    """How many samples a window must have before it is believed to be full."""
-    return int(window.seconds / server.scrape_interval.seconds * _SAMPLES)
-
-
-def _health(clock: Clock) -> list[Alert]:
-    desired, running = recorded.SCALE_DESIRED, recorded.SCALE_RUNNING
-    expected, complete = recorded.SCALE_DEMAND_EXPECTED, recorded.SCALE_DEMAND_COMPLETE
-    before = clock("15m")
-    return [
-        _alert(
-            "ScaleMaxedOut",
-            conjunction(
-                f"{recorded.SCALE_WANTED} > {ON_SERVICE} {recorded.SCALE_MAX}",
-                f"{running} >= {ON_SERVICE} {recorded.SCALE_MAX}",
-            ),
-            TICKET,
-            "{{ $labels.service }} needs more replicas than the policy allows",
-            "It would need {{ $value }}, and has as many as it may.",
-            lasting=clock("15m"),
-        ),
-        _alert(
-            "ScaleNotConverging",
-            # Not `!=`: an orderly scale-in takes its time.
-            f"{desired} > {ON_SERVICE} {running}",
-            TICKET,
-            "{{ $labels.service }} does not get the replicas it needs",
-            "It should have {{ $value }}: whoever scales is away, or replicas do not become ready.",
-            lasting=clock("10m"),
-        ),
-        _alert(
-            "ScaleFlapping",
-            f"changes({running}[{clock('30m')}]) > {_FLAPS}",
-            TICKET,
-            "{{ $labels.service }} gains and loses replicas all the time",
-            f"Their number has changed {{{{ $value }}}} times in {clock('30m')}.",
-        ),
-        _alert(
-            "ScaleIneffective",
-            # Replicas were added, the last of them some minutes ago, and the service is as slow as before and too slow.
-            conjunction(
-                f"{running} > {ON_SERVICE} ({running} offset {before})",
-                f"changes({running}[{clock('5m')}]) == 0",
-                f"{recorded.P95} > {ON_SERVICE} {recorded.LATENCY_BOUND}",
-                f"{recorded.P95} >= {ON_SERVICE} {_NO_FASTER} * ({recorded.P95} offset {before})",
-            ),
-            TICKET,
-            "{{ $labels.service }}: more replicas do not help",
-            f"It has {{{{ $value }}}} replicas, more than {before} ago, and is no faster: what is slow is behind it.",
-            lasting=clock("2m"),
-        ),
-        _alert(
-            "ScaleSignalMissing",
-            f"""
-                {expected} - {ON_SERVICE} ({complete} or {ON_SERVICE} 0 * {expected}) > 0
-                and {ON_SERVICE}
-                {running} > 0
-            """,
-            TICKET,
-            "{{ $labels.service }}: a signal for its scaling is missing",
-            "{{ $value }} of the signals are absent, not a number, or not reported by every replica. Until they are "
-            "back replicas are added if need be, and none is taken away.",
-            lasting=clock("1m"),
-        ),
-    ]
