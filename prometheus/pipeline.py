@@ -63,8 +63,8 @@ def _lost(name: str, metric: str, label: str, what: str, severity: str, clock: C
 
 
 def _name_disagrees(clock: Clock) -> Alert:
-    # `service_name` is how the resource's name is spelled on target_info.
-    renamed = f'label_replace({names.TARGET_INFO}, "{names.LABEL_SERVICE}", "$1", "service_name", "(.+)")'
+    own = names.RESOURCE_SERVICE_NAME.replace(".", "_")
+    renamed = f'label_replace({names.TARGET_INFO}, "{names.LABEL_SERVICE}", "$1", "{own}", "(.+)")'
     return _alert(
         "ServiceNameDisagrees",
         f"""

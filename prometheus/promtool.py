@@ -10,7 +10,7 @@ from prometheus.policy import Policy
 
 Document = dict[str, Any]  # Any: what YAML can hold
 
-_HELPER: Final = "tests/not_finite_rules.yml"
+_HELPER: Final = "tests/helpers/not_finite.yml"
 
 
 def all_cases(policy: Policy) -> dict[str, list[Case]]:

@@ -99,16 +99,16 @@ def _lost(service: Service, alert: str, metric: str, label: str, value: str) -> 
 
 
 def _name(service: Service) -> list[Case]:
-    # `service_name`: how the resource's name is spelled on target_info.
+    called = names.RESOURCE_SERVICE_NAME.replace(".", "_")
     return [
         Case(
             name="a service whose resource has another name is found out",
-            series={series(names.TARGET_INFO, service, service_name="somebody-else"): constant(1, _STEPS)},
+            series={series(names.TARGET_INFO, service, **{called: "somebody-else"}): constant(1, _STEPS)},
             checks=[fires("ServiceNameDisagrees", "20m", service=service.name)],
         ),
         Case(
             name="a service that calls itself what Prometheus calls it is left alone",
-            series={series(names.TARGET_INFO, service, service_name=service.name): constant(1, _STEPS)},
+            series={series(names.TARGET_INFO, service, **{called: service.name}): constant(1, _STEPS)},
             checks=[quiet("ServiceNameDisagrees", "20m", service=service.name)],
         ),
     ]

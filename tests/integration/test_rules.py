@@ -25,7 +25,7 @@ from stack.state import ROOT
 from tests.integration.running import RunningStack, eventually
 
 RULES = ROOT / "prometheus"
-TESTS = sorted(path for path in (RULES / "generated" / "tests").glob("*.yml") if not path.stem.endswith("_rules"))
+TESTS = sorted((RULES / "generated" / "tests").glob("*.yml"))
 
 
 def run(component: Component, program: str, *arguments: str, directory: Path = RULES) -> str:

@@ -21,7 +21,11 @@ from prometheus.links import DASHBOARDS
 from prometheus.promtool import all_cases
 from prometheus.read_policy import parse, read
 from prometheus.rules import SEVERITIES, Alert
+from stack.components.catalogue import Component
+from stack.components.install import Installation
 from stack.plan import Plan
+from stack.ports import PREFERRED
+from stack.state import StateDirectory
 from tests.prometheus.test_policy import GOOD
 
 ROOT = Path(__file__).parents[2]
@@ -261,8 +265,19 @@ def test_the_policy_knows_the_demo() -> None:
     assert server["global"]["scrape_timeout"] == str(COMMITTED.server.scrape_timeout)
     limits = {job["sample_limit"] for job in server["scrape_configs"] if "sample_limit" in job}
     assert limits == {COMMITTED.server.sample_limit}
-    source = Path(Plan.__module__.replace(".", "/") + ".py")
-    assert f"--storage.tsdb.retention.time={COMMITTED.server.retention}" in (ROOT / source).read_text()
+
+
+def test_the_demos_prometheus_is_started_as_the_policy_says(tmp_path: Path) -> None:
+    """It keeps what the budgets are counted over, and its rules are the committed ones."""
+    state = StateDirectory.at(tmp_path)
+    state.create()
+    program = Component(name="prometheus", version="2.42.0", source="PATH", executables={"prometheus": "prometheus"})
+    plan = Plan(state=state, ports=dict(PREFERRED), installation=Installation(components={"prometheus": program}))
+
+    (prometheus,) = plan.foundation()
+
+    assert f"--storage.tsdb.retention.time={COMMITTED.server.retention}" in prometheus.command
+    assert (state.config / "rules" / "slo.yml").read_text() == generated()["rules/slo.yml"]
 
 
 def test_a_policy_without_promises_has_no_rules_about_them() -> None:
