@@ -22,6 +22,7 @@ from obslib import names
 from stack.components.catalogue import Component
 from stack.ports import any_free
 from stack.state import ROOT
+from tests.docs.blocks import BLOCKS
 from tests.integration.running import RunningStack, eventually
 
 RULES = ROOT / "prometheus"
@@ -67,6 +68,16 @@ def test_promtool_accepts_the_rules_and_the_configuration(promtool: Component, t
         (tmp_path / "targets" / f"{name}.json").write_text("[]\n")
 
     assert "rule files found" in run(promtool, "promtool", "check", "config", str(tmp_path / "prometheus.yml"))
+
+
+def test_every_query_of_the_runbooks_can_be_asked(promtool: Component, tmp_path: Path) -> None:
+    """promtool reads each of them as the expression of a rule."""
+    queries = [block.text.strip() for block in BLOCKS if block.language == "promql"]
+    rules = [{"record": f"runbook:query:{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "queries.yml").write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": rules}]}))
+
+    assert f"{len(queries)} rules found" in run(promtool, "promtool", "check", "rules", str(tmp_path / "queries.yml"))
+    assert len(queries) > 40
 
 
 def test_promtool_finds_that_every_rule_does_what_it_should(promtool: Component) -> None:
