@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := obslib demo_service stack tests benchmarks
+SOURCES := obslib demo_service stack prometheus tests benchmarks
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The certificates the machine trusts, as pip does where it is told to: proxies with a certificate of their own are common.
@@ -74,8 +74,16 @@ unit: $(READY) ## unit tests, with coverage of obslib
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=97
 
+.PHONY: generate
+generate: $(READY) ## write rules, alerts and their tests from prometheus/policy.yml
+	$(BIN)/python -m prometheus.generate
+
+.PHONY: generated
+generated: $(READY) ## whether the generated files are what the policy says
+	$(BIN)/python -m prometheus.generate --check
+
 .PHONY: check
-check: format-check lint types imports unit ## before each commit: all of the above
+check: format-check lint types imports generated unit ## before each commit: all of the above
 
 .PHONY: test-matrix
 test-matrix: $(READY) ## the behavioural tests on every supported FastAPI, Starlette and OpenTelemetry SDK
@@ -86,7 +94,7 @@ test-matrix-short: $(READY)
 	$(BIN)/python -m tests.matrix --short
 
 .PHONY: test
-test: format-check lint types imports test-matrix-short ## everything, with the real Prometheus, Jaeger, Redis and HAProxy
+test: format-check lint types imports generated test-matrix-short ## everything, with the real Prometheus, Jaeger, Redis and HAProxy
 	$(BIN)/python -m stack install
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -q

@@ -77,6 +77,8 @@ LABEL_FUNCTION: Final = "code_function_name"
 #: Attached by Prometheus' relabelling, never by the library.
 LABEL_SERVICE: Final = "service"
 LABEL_INSTANCE: Final = "instance"
+#: Of Kubernetes; absent elsewhere. Together with `service` it tells a service from every other one.
+LABEL_NAMESPACE: Final = "namespace"
 
 #: The value a bounded label takes when the observed one is not known or the budget is spent.
 OTHER: Final = "_OTHER"

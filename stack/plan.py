@@ -11,10 +11,12 @@ from stack.components.install import Installation
 from stack.ports import HOST
 from stack.processes import PAYMENTS, SHOP, WORKER, ProcessSpec
 from stack.state import ROOT, StateDirectory
+from stack.targets import Target
 
 MEBIBYTE: Final = 1024 * 1024
 LOAD: Final = "load"
 SPIKE: Final = "spike"
+PROBE: Final = "probe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,7 @@ class Plan:
         settings.write_text((ROOT / "prometheus" / "prometheus.yml").read_text())
         rules = self.state.config / "rules"
         rules.unlink(missing_ok=True)
-        rules.symlink_to(ROOT / "prometheus" / "rules")
+        rules.symlink_to(ROOT / "prometheus" / "generated" / "rules")
         assets = component.shared_file("usr/share/prometheus/web")
         return ProcessSpec(
             name="prometheus",
@@ -109,8 +111,8 @@ class Plan:
                 component.command("prometheus"),
                 f"--config.file={settings}",
                 f"--storage.tsdb.path={self.state.data / 'prometheus'}",
-                "--storage.tsdb.retention.time=7d",
-                "--storage.tsdb.retention.size=512MB",
+                "--storage.tsdb.retention.time=15d",
+                "--storage.tsdb.retention.size=2GB",
                 f"--web.listen-address={HOST}:{self.ports['prometheus']}",
                 "--enable-feature=exemplar-storage",
                 *([f"--web.local-assets={assets}"] if assets else []),
@@ -228,6 +230,12 @@ def platform_targets(plan: Plan) -> dict[str, int]:
         PROMETHEUS.name: plan.ports["prometheus"],
     }
     return {name: port for name, port in ports.items() if plan.has(name)}
+
+
+def platform(plan: Plan) -> list[Target]:
+    """What Prometheus scrapes beside the services: what they stand on, and the probe that asks for the shop."""
+    found = [Target(service=name, replica=name, port=port) for name, port in platform_targets(plan).items()]
+    return [*found, Target(service=PROBE, replica=PROBE, port=plan.ports[PROBE], probed=SHOP)]
 
 
 def state_file(path: Path) -> str:

@@ -25,6 +25,7 @@ PREFERRED: Final[Mapping[str, int]] = {
     "jaeger_metrics": 8888,
     **{f"shop-{number}": 8100 + number for number in range(1, MAX_REPLICAS + 1)},
     **{f"worker-{number}": 8200 + number for number in range(1, MAX_REPLICAS + 1)},
+    "probe": 9115,
 }
 
 # Below the range the kernel takes outgoing connections' ports from, so that none of those grabs a port between our look

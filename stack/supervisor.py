@@ -15,7 +15,8 @@ from stack.components.catalogue import HAPROXY, PROMETHEUS
 from stack.errors import StackError
 from stack.fleet import Fleet, together
 from stack.haproxy import HAProxy
-from stack.plan import LOAD, SPIKE, Plan, platform_targets
+from stack.plan import LOAD, PROBE, SPIKE, Plan, platform
+from stack.probe import Probe
 from stack.processes import PAYMENTS, SHOP, WORKER, ProcessSpec
 from stack.prometheus_api import PrometheusApi
 from stack.state import write_atomically
@@ -46,6 +47,7 @@ class Supervisor:
             service: Fleet(service, plan, self._child, self._targets, balancer, self.prometheus)
             for service, balancer in ((WORKER, None), (SHOP, haproxy))
         }
+        self._probe = Probe(f"{plan.shop_url}/readyz", plan.ports[PROBE], http)
         self._changes = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
         self._started = time.time()
@@ -60,10 +62,8 @@ class Supervisor:
             ProcessFailedError: something did not start; what did is still running and has to be stopped.
 
         """
-        platform = [
-            Target(service=name, replica=name, port=port) for name, port in platform_targets(self._plan).items()
-        ]
-        write_atomically(self._plan.state.platform_targets, render(platform))
+        write_atomically(self._plan.state.platform_targets, render(platform(self._plan)))
+        await self._probe.start()
         self._watch = asyncio.create_task(self._watch_memory())
         async with self._changes:
             await together(self._start_single(spec) for spec in self._plan.foundation())
@@ -85,6 +85,7 @@ class Supervisor:
         """Stop everything, those first who use the others. Nothing is left, however it ends."""
         if self._watch is not None:
             self._watch.cancel()
+        await self._probe.stop()
         await self._stop_single(SPIKE, LOAD)
         await self._fleets[SHOP].stop()
         await self._fleets[WORKER].stop()

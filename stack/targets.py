@@ -12,11 +12,16 @@ from stack.state import write_atomically
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Target:
-    """One `/metrics` address; `replica` becomes Prometheus' `instance` (see prometheus/prometheus.yml)."""
+    """
+    One `/metrics` address; `replica` becomes Prometheus' `instance` (see prometheus/prometheus.yml).
+
+    `probed` is the service that a probe asks for: it is not the probe's own, or the probe would count as its replica.
+    """
 
     service: str
     replica: str
     port: int
+    probed: str = ""
 
 
 def render(targets: Iterable[Target]) -> str:
@@ -24,7 +29,11 @@ def render(targets: Iterable[Target]) -> str:
     groups = [
         {
             "targets": [f"{HOST}:{target.port}"],
-            "labels": {names.LABEL_SERVICE: target.service, "replica": target.replica},
+            "labels": {
+                names.LABEL_SERVICE: target.service,
+                "replica": target.replica,
+                **({"probed": target.probed} if target.probed else {}),
+            },
         }
         for target in sorted(targets)
     ]

@@ -1,7 +1,8 @@
 """What the stack needs, the oldest version that will do, and where each can come from."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,8 @@ class Requirement:
     oldest: Version
     without_it: str
     debian_package: str = ""
+    #: What a distribution calls a program that has another name everywhere else.
+    also_called: Mapping[str, str] = field(default_factory=dict)
     #: Where else its programs may be, from the root of a system or of an unpacked package.
     directory_pattern: str = ""
     go_module: GoModule | None = None
@@ -97,6 +100,25 @@ PROMETHEUS: Final = Requirement(
     ),
 )
 
+ALERTMANAGER: Final = Requirement(
+    name="alertmanager",
+    title="Alertmanager",
+    executables=("alertmanager", "amtool"),
+    also_called={"alertmanager": "prometheus-alertmanager"},
+    version_arguments=("--version",),
+    version_pattern=r"version (\d+\.\d+\.\d+)",
+    oldest=(0, 25),
+    without_it="alerts are evaluated and shown by Prometheus, and nobody is told",
+    # Debian's serves where it is installed. Unpacked it does not start: it looks for templates below /usr/share.
+    go_module=GoModule(
+        module="github.com/prometheus/alertmanager",
+        # Later ones embed files of a user interface that are built apart.
+        version="v0.28.1",
+        packages=("cmd/alertmanager", "cmd/amtool"),
+        minutes=2,
+    ),
+)
+
 JAEGER: Final = Requirement(
     name="jaeger",
     title="Jaeger",
@@ -150,4 +172,4 @@ POSTGRESQL: Final = Requirement(
     directory_pattern="usr/lib/postgresql/*/bin",
 )
 
-REQUIREMENTS: Final = (PROMETHEUS, JAEGER, HAPROXY, REDIS)
+REQUIREMENTS: Final = (PROMETHEUS, ALERTMANAGER, JAEGER, HAPROXY, REDIS)

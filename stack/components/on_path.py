@@ -20,7 +20,10 @@ def find(requirement: Requirement) -> tuple[Component | None, str]:
 
     """
     also = [*_ALSO, *_directories(requirement.directory_pattern)]
-    paths = {name: _which(name, also) for name in requirement.executables}
+    paths = {
+        name: _which(name, also) or _which(requirement.also_called.get(name, name), also)
+        for name in requirement.executables
+    }
     main = paths[requirement.executables[0]]
     if main is None:
         return None, ""

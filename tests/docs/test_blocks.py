@@ -14,8 +14,8 @@ from obslib._cli import main
 from tests.docs.blocks import BLOCKS, PAGES, Block, programs, run_all
 from tests.obslib.processes import ROOT
 
-#: `text` is output, or a picture made of characters; the rest is checked below.
-LANGUAGES = {"python", "diff", "shell", "json", "yaml", "text"}
+#: `text` is output, or a picture made of characters; `promql` is checked with the rules, the rest below.
+LANGUAGES = {"python", "diff", "shell", "json", "yaml", "text", "promql"}
 #: Programs that readers have, or that the page has them install.
 PROGRAMS = {
     "curl",

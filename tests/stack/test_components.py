@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from stack.components import debian, golang, install, on_path
-from stack.components.catalogue import HAPROXY, JAEGER, POSTGRESQL, PROMETHEUS, REDIS, Component, Requirement, Version
+from stack.components.catalogue import (
+    ALERTMANAGER,
+    HAPROXY,
+    JAEGER,
+    POSTGRESQL,
+    PROMETHEUS,
+    REDIS,
+    Component,
+    Requirement,
+    Version,
+)
 from stack.components.progress import Progress, elapsed
 from stack.errors import ComponentMissingError
 
@@ -19,6 +29,7 @@ PROMETHEUS_SAYS = """prometheus, version 2.42.0+ds (branch: debian/sid, revision
   build user:       team+pkg-go@tracker.debian.org
   go version:       go1.19.8
 """
+ALERTMANAGER_SAYS = "alertmanager, version 0.25.0+ds (branch: debian/sid, revision: 0.25.0+ds-1+b4)\n"
 HAPROXY_SAYS = (
     "HAProxy version 2.6.12-1+deb12u4 2026/05/08 - https://haproxy.org/\nStatus: long-term supported branch\n"
 )
@@ -41,6 +52,7 @@ Conf haproxy (2.6.12-1+deb12u4 Debian-Security:12/oldstable-security [amd64])
     ("requirement", "text", "version"),
     [
         (PROMETHEUS, PROMETHEUS_SAYS, (2, 42, 0)),
+        (ALERTMANAGER, ALERTMANAGER_SAYS, (0, 25, 0)),
         (HAPROXY, HAPROXY_SAYS, (2, 6, 12)),
         (REDIS, REDIS_SAYS, (7, 0, 15)),
         (JAEGER, '{"gitCommit":"8498","gitVersion":"v2.13.0","buildDate":"2026-01-01"}', (2, 13, 0)),
@@ -120,6 +132,18 @@ def test_what_is_installed_is_taken(path_with: Callable[..., None]) -> None:
     assert complaint == ""
     assert found is not None
     assert (found.version, found.source) == ("2.6.12", "PATH")
+
+
+def test_a_program_that_debian_calls_otherwise_is_taken(path_with: Callable[..., None]) -> None:
+    """Alertmanager is `prometheus-alertmanager` there; who asks for it need not know."""
+    path_with(**{"prometheus-alertmanager": ALERTMANAGER_SAYS, "amtool": ""})
+
+    found, complaint = on_path.find(ALERTMANAGER)
+
+    assert complaint == ""
+    assert found is not None
+    assert found.version == "0.25.0"
+    assert found.command("alertmanager").endswith("bin/prometheus-alertmanager")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Tests of the policy, the generator and what it writes."""
