@@ -25,7 +25,7 @@ class ConnectionRecord(RequestRecord):
     )
 
     def __init__(self, path: str, scheme: str, http_version: str, start_clock_ns: int, start_unix_ns: int) -> None:
-        super().__init__(names.WEBSOCKET_METHOD, path, scheme, http_version, start_clock_ns, start_unix_ns)
+        super().__init__(names.METHOD_WEBSOCKET, path, scheme, http_version, start_clock_ns, start_unix_ns)
         #: 0 until an accepted connection is closed, and for ever of a handshake that was not accepted.
         self.close_code = 0
         #: Whether it was the application that sent that code.

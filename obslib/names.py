@@ -118,7 +118,7 @@ CONNECTION_BUCKETS_SECONDS: Final = (
 )  # fmt: skip
 
 #: What stands where the methods of requests stand: the beginning of a span's name.
-WEBSOCKET_METHOD: Final = "WS"
+METHOD_WEBSOCKET: Final = "WS"
 #: Values of `LABEL_DIRECTION`, as the service sees it.
 DIRECTION_RECEIVE: Final = "receive"
 DIRECTION_TRANSMIT: Final = "transmit"

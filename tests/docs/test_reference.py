@@ -16,7 +16,7 @@ from obslib._environment import OTEL_VARIABLES, RANGES, own_variables
 from obslib.settings import CHOICES, Settings
 from obslib.testing import Capture
 from tests.docs.blocks import PAGES
-from tests.obslib.asgi import client_of
+from tests.obslib.asgi import client_of, connect, websocket_scope
 from tests.obslib.processes import ROOT
 
 #: Prefixes of constants in `names` that are no metric; a constant with none of them is one.
@@ -30,6 +30,9 @@ NO_METRICS = (
     "ERROR_",
     "ACCESS_",
     "CONNECTION_",
+    "DIRECTION_",
+    "METHOD_",
+    "PROTOCOL_",
     "OTHER",
 )
 METRICS_ALL_THE_SAME = {"LOG_LINES_DROPPED", "LABEL_SETS_OVERFLOWED"}
@@ -206,6 +209,7 @@ async def test_every_log_key_is_documented(obslib_capture: Capture) -> None:
     async with client_of(app) as client:
         for path in ("/nowhere", "/boom", "/pieces", "/later"):
             await client.get(path)
+    await connect(app, websocket_scope("/nowhere"))
     documented = {row[0].strip("`") for row in rows("telemetry.md", "## Log keys")}
     assert {key for line in telemetry.lines for key in line} == documented
     assert constants("LOG_") <= documented
