@@ -84,7 +84,7 @@ def _cpu(clock: Clock) -> Alert:
 
 
 def _lag(clock: Clock) -> Alert:
-    buckets = f"rate({names.ASYNCIO_EVENT_LOOP_LAG}_bucket[{clock('1m')}])"
+    buckets = f"rate({names.ASYNCIO_EVENT_LOOP_LAG}_bucket[{clock('2m')}])"
     return _ticket(
         "EventLoopLagHigh",
         f"histogram_quantile(0.95, sum by ({INSTANCE}, le) ({buckets})) > {_LAG_SECONDS}",
