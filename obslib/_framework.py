@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Host, Mount, Route, WebSocketRoute
 
+from obslib._method_patch import MethodPatch, Wrap
 from obslib._record import RequestRecord, Scope
 from obslib.exceptions import ConfigurationError
 
@@ -126,29 +127,24 @@ class SharedPatch:
         replace: Returns what takes the original's place.
     """
 
-    def __init__(self, owner: type, name: str, replace: Callable[[Any], Any]) -> None:
-        self._owner = owner
-        self._name = name
-        self._replace = replace
+    def __init__(self, owner: type, name: str, replace: Wrap) -> None:
+        self._patch = MethodPatch(owner, name, replace)
         self._lock = threading.Lock()
         self._users = 0
-        self._original: Any = None
 
     def acquire(self) -> None:
         """Need it: the first to do so puts it in place."""
         with self._lock:
             self._users += 1
             if self._users == 1:
-                self._original = getattr(self._owner, self._name)
-                setattr(self._owner, self._name, self._replace(self._original))
+                self._patch.put_in()
 
     def release(self) -> None:
         """Need it no longer: the last to do so puts the original back."""
         with self._lock:
             self._users -= 1
             if self._users == 0:
-                setattr(self._owner, self._name, self._original)
-                self._original = None
+                self._patch.take_out()
 
 
 def _noting(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:

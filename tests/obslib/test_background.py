@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks, FastAPI
+from opentelemetry import trace
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse
@@ -208,3 +210,16 @@ async def test_a_processor_that_raises_fails_no_task(broken: str) -> None:
         errors = captured.sample(names.INTERNAL_ERRORS, {names.LABEL_SIGNAL: "traces"})
     assert (ran, errors) == ([1], 1)
     assert captured.sample(DURATION_COUNT, labels("list.append")) == 1
+
+
+async def test_somebody_who_patches_the_same_method() -> None:
+    """contrib instruments another application before, and lets go in between: neither is left behind, nor lost."""
+    original = BackgroundTask.__call__
+    other = FastAPI()
+    FastAPIInstrumentor.instrument_app(other, tracer_provider=trace.NoOpTracerProvider())
+    mailer = Mailer()
+    app = app_with(mailer)
+    with capture(app) as mailer.captured:
+        FastAPIInstrumentor.uninstrument_app(other)
+        await call(app, http_scope("/orders"))
+    assert BackgroundTask.__call__ is original
