@@ -2,10 +2,10 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
-from grafana import limits, uids
+from grafana import background_tasks, by_replica, limits, uids, websockets
 from grafana.boards import board
 from grafana.links import traces
-from grafana.panels import Row, bars, heat, log_lines, number, rows_of, time_series
+from grafana.panels import Row, heat, log_lines, number, rows_of, time_series
 from grafana.promql import BAD, COUNTED, INSTANCES, RANGE, ROUTES, SERVICE, WINDOW, quantile, rate, select, share, total
 from grafana.queries import Column, Query
 from grafana.thresholds import above
@@ -40,12 +40,10 @@ def dashboard() -> Dashboard:
                 panels=[requests_by_route(), error_share(), durations(), status_codes(), error_types(), heatmap()],
             ),
             Row(title="Routes", panels=[routes()]),
-            Row(
-                title="Replicas",
-                panels=[replica_requests(), replica_errors(), replica_durations(), replica_in_flight()],
-            ),
+            by_replica.row(),
             Row(title="Traffic", panels=[last_week(), disconnects(), first_bytes(), request_bytes(), response_bytes()]),
-            Row(title="After the response", panels=[tasks(), task_durations(), task_errors()]),
+            background_tasks.row(),
+            websockets.row(),
             Row(title="Logs (where Loki runs)", panels=[lines()], closed=True),
         ],
     )
@@ -213,50 +211,6 @@ def routes() -> Panel:
     )
 
 
-def replica_requests() -> Panel:
-    return time_series(
-        "Requests by replica",
-        "Lines lie on each other. When one is apart: the balancer sends it more, or it takes less.",
-        "reqps",
-        Query(expression=total(rate(_COUNT, ROUTES), by=names.LABEL_INSTANCE), legend="{{instance}}"),
-        width=6,
-    )
-
-
-def replica_errors() -> Panel:
-    failed = total(rate(_COUNT, ROUTES, BAD), by=names.LABEL_INSTANCE)
-    whole = total(rate(_COUNT, ROUTES, COUNTED), by=names.LABEL_INSTANCE)
-    return time_series(
-        "Errors by replica",
-        "When one line is red and the others are not: take that replica out of the balancer, then look at its logs.",
-        "percentunit",
-        Query(expression=share(failed, whole), legend="{{instance}}"),
-        limits=above(limits.REPLICA_ERROR_SHARE),
-        width=6,
-    )
-
-
-def replica_durations() -> Panel:
-    return time_series(
-        "Duration by replica, p95",
-        "When one line is above the others: its event loop is blocked, or its machine is busy; see Python runtime.",
-        "s",
-        Query(expression=quantile(0.95, _DURATION, ROUTES, COUNTED, by=names.LABEL_INSTANCE), legend="{{instance}}"),
-        width=6,
-    )
-
-
-def replica_in_flight() -> Panel:
-    active = select(names.HTTP_SERVER_ACTIVE_REQUESTS, INSTANCES)
-    return time_series(
-        "In flight by replica",
-        "When one line grows and does not come back: requests hang in that replica; look at its oldest traces.",
-        "none",
-        Query(expression=total(active, by=names.LABEL_INSTANCE), legend="{{instance}}"),
-        width=6,
-    )
-
-
 def last_week() -> Panel:
     return time_series(
         "Requests, and a week ago",
@@ -310,41 +264,6 @@ def response_bytes() -> Panel:
             expression=total(rate(f"{names.HTTP_SERVER_RESPONSE_BODY_SIZE}_sum", ROUTES), by=_ROUTE), legend=_OPERATION
         ),
         stacked=True,
-    )
-
-
-def tasks() -> Panel:
-    count = f"{names.BACKGROUND_TASK_DURATION}_count"
-    return time_series(
-        "Background tasks",
-        "Tasks that ended, a second. When it falls and requests do not: tasks hang, or nobody starts them any more.",
-        "ops",
-        Query(
-            expression=total(rate(count, INSTANCES), by=names.LABEL_FUNCTION), legend=f"{{{{{names.LABEL_FUNCTION}}}}}"
-        ),
-    )
-
-
-def task_durations() -> Panel:
-    return time_series(
-        "Background tasks, p95",
-        "How long they take. When it rises: they compete with requests for the same process; consider a queue.",
-        "s",
-        Query(
-            expression=quantile(0.95, names.BACKGROUND_TASK_DURATION, INSTANCES, by=names.LABEL_FUNCTION),
-            legend=f"{{{{{names.LABEL_FUNCTION}}}}}",
-        ),
-    )
-
-
-def task_errors() -> Panel:
-    count = f"{names.BACKGROUND_TASK_DURATION}_count"
-    failed = rate(count, INSTANCES, f'{names.LABEL_ERROR_TYPE}!=""', window=RANGE)
-    return bars(
-        "Background tasks that failed",
-        "Failures a second in the time that is shown; no caller was told. When there are any: the log has the stack.",
-        "ops",
-        Query(expression=total(failed, by=names.LABEL_FUNCTION), legend=f"{{{{{names.LABEL_FUNCTION}}}}}"),
     )
 
 

@@ -31,6 +31,7 @@ TIME_SCALE = "1/5"
 PATIENCE_SECONDS = 240.0
 
 NO_STREAMS = "no route of the shop answers in several pieces"
+NO_WEBSOCKETS = "the shop has no WebSocket"
 NO_TASKS = "no route of the shop leaves work for after the response"
 ONE_WEEK = "this Prometheus is minutes old"
 NO_ALERTMANAGER = "no Alertmanager runs"
@@ -42,6 +43,10 @@ SILENT: Mapping[tuple[str, str, str], str] = {
     (uids.SERVICE, "Background tasks", "A"): NO_TASKS,
     (uids.SERVICE, "Background tasks, p95", "A"): NO_TASKS,
     (uids.SERVICE, "Background tasks that failed", "A"): NO_TASKS,
+    (uids.SERVICE, "Open WebSockets", "A"): NO_WEBSOCKETS,
+    (uids.SERVICE, "WebSocket messages", "A"): NO_WEBSOCKETS,
+    (uids.SERVICE, "WebSocket lifetime, p50", "A"): NO_WEBSOCKETS,
+    (uids.SERVICE, "WebSockets closed", "A"): NO_WEBSOCKETS,
     (uids.PIPELINE, "Notifications", "A"): NO_ALERTMANAGER,
     (uids.PIPELINE, "Notifications", "B"): NO_ALERTMANAGER,
     (uids.SLO, "Probes that succeeded", "A"): NO_PROBES,
