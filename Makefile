@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := obslib demo_service stack prometheus tests benchmarks
+SOURCES := obslib demo_service stack grafana prometheus tests benchmarks
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The certificates the machine trusts, as pip does where it is told to: proxies with a certificate of their own are common.
@@ -75,12 +75,14 @@ unit: $(READY) ## unit tests, with coverage of obslib
 	$(BIN)/coverage report --fail-under=97
 
 .PHONY: generate
-generate: $(READY) ## write rules, alerts and their tests from prometheus/policy.yml
+generate: $(READY) ## write rules, alerts and their tests from prometheus/policy.yml, and the dashboards
 	$(BIN)/python -m prometheus.generate
+	$(BIN)/python -m grafana.generate
 
 .PHONY: generated
-generated: $(READY) ## whether the generated files are what the policy says
+generated: $(READY) ## whether the generated files are what the policy and the dashboards' sources say
 	$(BIN)/python -m prometheus.generate --check
+	$(BIN)/python -m grafana.generate --check
 
 .PHONY: check
 check: format-check lint types imports generated unit ## before each commit: all of the above

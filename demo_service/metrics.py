@@ -16,6 +16,7 @@ RATE_LIMIT_ERRORS: Final = "shop_rate_limit_store_errors_total"
 CACHE_LOOKUPS: Final = "shop_cache_lookups_total"
 OVERLOADED: Final = "shop_overloaded_requests_total"
 BACKLOG: Final = "shop_outbox_backlog_jobs"
+ACTIVE_CUSTOMERS: Final = "shop_active_customers"
 PUBLISHED: Final = "shop_outbox_published_jobs_total"
 JOBS: Final = "shop_jobs_total"
 JOB_DURATION: Final = "shop_job_duration_seconds"
@@ -53,6 +54,9 @@ class ShopMetrics:
         self.cache_lookups = obs.counter(CACHE_LOOKUPS, "Lookups in the cache.", labels=("result",))
         self.overloaded = obs.counter(OVERLOADED, "Requests answered 503 because too many were waiting already.")
         self.backlog = obs.gauge(BACKLOG, "Orders accepted and not yet fulfilled; NaN while the database is away.")
+        self.active_customers = obs.gauge(
+            ACTIVE_CUSTOMERS, "Customers who have ordered in the last five minutes; NaN while the database is away."
+        )
         self.published = obs.counter(PUBLISHED, "Fulfilment jobs handed to the broker.", labels=("outcome",))
         self.slots = obs.gauge(SLOTS, "Requests this replica works on at once.")
         self.slots_busy = obs.gauge(SLOTS_BUSY, "Requests this replica is working on.")

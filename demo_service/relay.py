@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 import threading
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -13,7 +14,7 @@ from opentelemetry import context, propagate
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 import obslib
-from demo_service import outbox
+from demo_service import customers, outbox
 from demo_service.broker import create_celery, publish
 from demo_service.config import Config
 from demo_service.database import Database, DatabaseUnavailableError
@@ -24,6 +25,8 @@ from demo_service.outage import Outage
 log = obslib.get_logger(__name__)
 
 _PASS_SECONDS: Final = 1.0
+#: How often it is counted who buys: the number moves slowly, and an order wakes the relay at once.
+_COUNT_SECONDS: Final = 5.0
 _BATCH: Final = 20
 _RELEASE_SECONDS: Final = 2.0
 _JOIN_SECONDS: Final = 5.0
@@ -46,8 +49,10 @@ class Relay:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._stopping = threading.Event()
+        self._counted = -math.inf
         self.outage = Outage("queue")
         metrics.backlog.set(math.nan)
+        metrics.active_customers.set(math.nan)
 
     def start(self) -> None:
         """Start the thread."""
@@ -100,6 +105,8 @@ class Relay:
             return await self._pass(database)
         except DatabaseUnavailableError as error:
             self._metrics.backlog.set(math.nan)
+            self._metrics.active_customers.set(math.nan)
+            self._counted = -math.inf
             log.warning("relay_database_unavailable", reason=repr(error.__cause__))
             return False
         except Exception:  # the loop's guard: a relay that died would strand every order of this replica
@@ -112,6 +119,7 @@ class Relay:
         with suppress_instrumentation():
             total, due = await outbox.backlog(database)
             self._metrics.backlog.set(total)
+            await self._count_customers(database)
             if not due or self.outage.paused():
                 return False
             jobs = await outbox.claim(database, _BATCH)
@@ -120,6 +128,12 @@ class Relay:
             with suppress_instrumentation():
                 await outbox.release(database, failed, delay_seconds=_RELEASE_SECONDS)
         return len(jobs) == _BATCH and not failed
+
+    async def _count_customers(self, database: Database) -> None:
+        if time.monotonic() < self._counted + _COUNT_SECONDS:
+            return
+        self._metrics.active_customers.set(await customers.active(database))
+        self._counted = time.monotonic()
 
     def _publish(self, job: outbox.Job) -> bool:
         if self.outage.paused() or self._stopping.is_set():

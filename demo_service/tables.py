@@ -49,6 +49,8 @@ orders: Final = Table(
     Column("created_us", BigInteger, nullable=False),
     UniqueConstraint("client", "idempotency_key"),
     Index("orders_by_client", "client", "created_us", "id"),
+    #: Who has ordered lately, without a look at all orders.
+    Index("orders_by_time", "created_us", "client"),
 )
 
 outbox: Final = Table(

@@ -7,15 +7,26 @@ UP: Final = "up"
 SCRAPE_DURATION: Final = "scrape_duration_seconds"
 SCRAPE_SAMPLES: Final = "scrape_samples_post_metric_relabeling"
 HEAD_SERIES: Final = "prometheus_tsdb_head_series"
+HEAD_SERIES_CREATED: Final = "prometheus_tsdb_head_series_created_total"
+EXEMPLARS_STORED: Final = "prometheus_tsdb_exemplar_exemplars_in_storage"
+EXEMPLAR_SERIES: Final = "prometheus_tsdb_exemplar_series_with_exemplars_in_storage"
+RULE_GROUP_DURATION: Final = "prometheus_rule_group_last_duration_seconds"
+RULE_GROUP_INTERVAL: Final = "prometheus_rule_group_interval_seconds"
 RULE_FAILURES: Final = "prometheus_rule_evaluation_failures_total"
 RULE_ITERATIONS_MISSED: Final = "prometheus_rule_group_iterations_missed_total"
+LABEL_RULE_GROUP: Final = "rule_group"
 CONFIG_RELOADED: Final = "prometheus_config_last_reload_successful"
 ALERTMANAGERS: Final = "prometheus_notifications_alertmanagers_discovered"
 NOTIFICATIONS_DROPPED: Final = "prometheus_notifications_dropped_total"
 ALERTS: Final = "ALERTS"
+LABEL_ALERT: Final = "alertname"
+LABEL_SEVERITY: Final = "severity"
+FIRING: Final = 'alertstate="firing"'
 
 # Alertmanager
+NOTIFICATIONS_SENT: Final = "alertmanager_notifications_total"
 NOTIFICATIONS_FAILED: Final = "alertmanager_notifications_failed_total"
+LABEL_INTEGRATION: Final = "integration"
 
 # prometheus_client, about the process it runs in
 PROCESS_CPU: Final = "process_cpu_seconds_total"
@@ -23,10 +34,20 @@ PROCESS_MEMORY: Final = "process_resident_memory_bytes"
 PROCESS_START: Final = "process_start_time_seconds"
 PROCESS_OPEN_FDS: Final = "process_open_fds"
 PROCESS_MAX_FDS: Final = "process_max_fds"
+GC_COLLECTIONS: Final = "python_gc_collections_total"
+GC_UNCOLLECTABLE: Final = "python_gc_objects_uncollectable_total"
+LABEL_GENERATION: Final = "generation"
 
 # HAProxy's own exporter
 HAPROXY_FRONTEND_RESPONSES: Final = "haproxy_frontend_http_responses_total"
 HAPROXY_BACKEND_QUEUE: Final = "haproxy_backend_current_queue"
+LABEL_PROXY: Final = "proxy"
+
+# Jaeger 2, which is an OpenTelemetry collector
+RECEIVED_SPANS: Final = "otelcol_receiver_accepted_spans_total"
+REFUSED_SPANS: Final = "otelcol_receiver_refused_spans_total"
+SENT_SPANS: Final = "otelcol_exporter_sent_spans_total"
+SEND_FAILED_SPANS: Final = "otelcol_exporter_send_failed_spans_total"
 
 #: A probe's result, spelled as blackbox_exporter spells it; its target has the label `PROBED`, the service it asks for.
 PROBE_SUCCESS: Final = "probe_success"

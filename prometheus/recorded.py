@@ -48,6 +48,10 @@ def slo_bad_ratio(window: str) -> str:
     return f"service:slo_bad_events_per_slo_events:ratio{window}"
 
 
+#: Which objective, and over which of the windows that alert.
+LABEL_SLO: Final = "slo"
+LABEL_WINDOW: Final = "window"
+
 # How far to scale
 SCALE_MIN: Final = "service:scale_min:replicas"
 SCALE_MAX: Final = "service:scale_max:replicas"

@@ -1,12 +1,14 @@
 """Orders over HTTP, from the POST to the fulfilment."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from demo_service import metrics
 from tests.demo_service.shops import (
     ORDER,
     RunningShop,
@@ -210,6 +212,29 @@ async def test_a_body_is_counted_as_it_arrives(tmp_path: Path) -> None:
         headers = {"Content-Type": "application/json", "Idempotency-Key": "key-1"}
         answer = await shop.client.post("/v1/orders", content=endless(), headers=headers)
     assert answer.status_code == 413
+
+
+async def test_customers_count_once_however_much_they_order(tmp_path: Path) -> None:
+    """Three orders of two customers are two active customers, and none before the first."""
+    async with running_shop(config_in(tmp_path)) as shop:
+        await until(lambda: _active_customers_are(shop, 0))
+    async with running_shop(config_in(tmp_path)) as shop:
+        for key, customer in (("key-1", "ada"), ("key-2", "ada"), ("key-3", "grace")):
+            assert (await shop.order(key, **{"X-API-Key": customer})).status_code == 201
+        await until(lambda: _active_customers_are(shop, 2))
+
+
+async def test_nobody_knows_who_buys_while_the_database_is_away(tmp_path: Path) -> None:
+    """No number is better than an old one."""
+    async with running_shop(config_in(tmp_path)) as shop:
+        await until(lambda: _active_customers_are(shop, 0))
+        await shop.set_fault(failing_dependency="database")
+        await until(lambda: _active_customers_are(shop, math.nan))
+
+
+async def _active_customers_are(shop: RunningShop, number: float) -> bool:
+    known = shop.sample(metrics.ACTIVE_CUSTOMERS)
+    return known == number or (known is not None and math.isnan(known) and math.isnan(number))
 
 
 async def _published(folder: Path) -> bool:

@@ -1,0 +1,65 @@
+"""Parts of expressions that panels share."""
+
+from typing import Final
+
+from obslib import names
+from prometheus import foreign
+from prometheus.rules import SCALE, WATCHDOG
+
+#: What makes a rate right at any zoom: Grafana puts four scrape intervals or more here.
+WINDOW: Final = "$__rate_interval"
+#: The whole of what the dashboard shows.
+RANGE: Final = "$__range"
+
+# What the dashboard's variables have chosen. `namespace` is absent outside Kubernetes: its "all" matches that, too.
+NAMESPACES: Final = f'{names.LABEL_NAMESPACE}=~"$namespace"'
+SERVICE: Final = f'{NAMESPACES}, {names.LABEL_SERVICE}="$service"'
+INSTANCES: Final = f'{SERVICE}, {names.LABEL_INSTANCE}=~"$instance"'
+ROUTES: Final = f'{INSTANCES}, {names.LABEL_ROUTE}=~"$route"'
+
+#: What tells a service from every other one. Any other label, `worker` first of all, is summed away.
+BY_SERVICE: Final = f"{names.LABEL_NAMESPACE}, {names.LABEL_SERVICE}"
+BY_INSTANCE: Final = f"{BY_SERVICE}, {names.LABEL_INSTANCE}"
+
+#: An answer that counts: what its caller gave up is neither good nor bad.
+COUNTED: Final = f'{names.LABEL_ERROR_TYPE}!="{names.ERROR_CLIENT_DISCONNECT}"'
+#: An answer that broke its promise: a 5xx, or a response that ended before its end.
+BAD: Final = f'{names.LABEL_ERROR_TYPE}!~"|{names.ERROR_CLIENT_DISCONNECT}"'
+#: Alerts that fire and that somebody is expected to act on; the others are for programs.
+FOR_PEOPLE: Final = f'{foreign.FIRING}, {foreign.LABEL_SEVERITY}!~"{SCALE}|{WATCHDOG}"'
+
+
+def label_of(attribute: str) -> str:
+    """What a resource's attribute is called as a label of `target_info`."""
+    return attribute.replace(".", "_")
+
+
+def select(metric: str, *matchers: str) -> str:
+    """A metric, with matchers if there are any."""
+    return f"{metric}{{{', '.join(matchers)}}}" if matchers else metric
+
+
+def rate(metric: str, *matchers: str, window: str = WINDOW) -> str:
+    """How much a counter grows a second."""
+    return f"rate({select(metric, *matchers)}[{window}])"
+
+
+def total(expression: str, by: str = "") -> str:
+    """The sum over everything but `by`."""
+    return f"sum by ({by}) ({expression})" if by else f"sum({expression})"
+
+
+def or_zero(expression: str, whole: str) -> str:
+    """Zero, not absent, where the whole exists and the expression does not yet."""
+    return f"({expression} or 0 * {whole})"
+
+
+def share(part: str, whole: str) -> str:
+    """What part of the whole it is; no sample where there is nothing to be part of, and never NaN."""
+    return f"{or_zero(part, whole)} / ({whole} > 0)"
+
+
+def quantile(number: float, metric: str, *matchers: str, by: str = "") -> str:
+    """A quantile of a histogram; `metric` is its name without `_bucket`."""
+    groups = f"{by}, le" if by else "le"
+    return f"histogram_quantile({number}, sum by ({groups}) ({rate(f'{metric}_bucket', *matchers)}))"

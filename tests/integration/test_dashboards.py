@@ -1,0 +1,193 @@
+"""No dead panels: what the dashboards ask, asked of a real Prometheus that scrapes the shop under load."""
+
+import math
+import os
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from grafana import uids
+from obslib import names
+from prometheus import generate
+from stack.components.catalogue import Component
+from stack.processes import SHOP, WORKER
+from tests.grafana.boards import Asked, annotation_queries, committed, panels, prometheus_queries
+from tests.integration.running import RunningStack, eventually, running
+
+LOAD_RPS = 20
+LOAD_SECONDS = 600
+#: What the dashboards' menus begin with.
+CHOSEN = {"namespace": ".*", "instance": ".+", "route": ".*", "slo": ".+"}
+#: The rules' windows are shorter here: with their own, the first sums over a day would be five minutes away.
+TIME_SCALE = "1/5"
+#: Until the slowest of those has a number; no statement about speed.
+PATIENCE_SECONDS = 240.0
+
+NO_STREAMS = "no route of the shop answers in several pieces"
+NO_WEBSOCKETS = "the shop has no WebSocket"
+NO_TASKS = "no route of the shop leaves work for after the response"
+ONE_WEEK = "this Prometheus is minutes old"
+NO_ALERTMANAGER = "no Alertmanager runs"
+#: Queries without data in a healthy shop, by dashboard, panel and letter, with the reason. One that has data fails, too.
+SILENT: Mapping[tuple[str, str, str], str] = {
+    (uids.SERVICE, "Requests, and a week ago", "B"): ONE_WEEK,
+    (uids.SERVICE, "Time to first byte, p95", "A"): NO_STREAMS,
+    (uids.SERVICE, "Background tasks", "A"): NO_TASKS,
+    (uids.SERVICE, "Background tasks, p95", "A"): NO_TASKS,
+    (uids.SERVICE, "Background tasks that failed", "A"): NO_TASKS,
+    (uids.SERVICE, "Open WebSockets", "A"): NO_WEBSOCKETS,
+    (uids.SERVICE, "WebSocket messages", "A"): NO_WEBSOCKETS,
+    (uids.SERVICE, "WebSocket lifetime, p50", "A"): NO_WEBSOCKETS,
+    (uids.SERVICE, "WebSockets closed", "A"): NO_WEBSOCKETS,
+    (uids.PIPELINE, "Notifications", "A"): NO_ALERTMANAGER,
+    (uids.PIPELINE, "Notifications", "B"): NO_ALERTMANAGER,
+}
+#: Those that have data while something goes wrong, and else none.
+ONLY_IN_TROUBLE: Mapping[tuple[str, str, str], str] = {
+    (uids.FLEET, "Firing alerts", "A"): "nothing fires",
+    (uids.SLO, "Days to exhaustion", "A"): "no budget burns",
+}
+#: About which service a dashboard, or one of its panels, is asked; the shop has nearly everything.
+ABOUT: Mapping[tuple[str, str], str] = {(uids.SCALING, "Backlog"): WORKER}
+
+
+@pytest.fixture(scope="module")
+def busy(components: Mapping[str, Component]) -> Iterator[RunningStack]:
+    """A stack of its own under steady load, which has scaled out once."""
+    with tempfile.TemporaryDirectory(prefix="obslib-boards-") as path, running(Path(path), components) as stack:
+        stack.ask("spike", rate_rps=LOAD_RPS, duration_seconds=LOAD_SECONDS)
+        stack.scale(SHOP, 3)
+        hasten(stack, Path(path) / "hastened")
+        yield stack
+
+
+def hasten(stack: RunningStack, directory: Path) -> None:
+    """Give Prometheus the same rules with shorter windows."""
+    assert generate.main(["--time-scale", TIME_SCALE, "--output", str(directory)]) == 0
+    rules = stack.state.config / "rules"
+    rules.unlink()
+    rules.symlink_to(directory / "rules")
+    os.kill(stack.pid("prometheus"), signal.SIGHUP)
+
+
+def substituted(expression: str, service: str) -> str:
+    """An expression as Grafana asks it, at a range of an hour."""
+    known = {**CHOSEN, "service": service, "__rate_interval": "20s", "__range": "3600s"}
+    return re.sub(r"\$([a-z_]\w*)", lambda match: known[match.group(1)], expression)
+
+
+def about(asked: Asked) -> str:
+    return ABOUT.get((asked.uid, asked.panel), SHOP)
+
+
+def answers(stack: RunningStack, asked: Asked, service: str, *, seconds: float = 60) -> list[dict[str, Any]]:
+    """The series as Grafana gets them, those over time for the last seconds."""
+    expression, now = substituted(asked.expression, service), time.time()
+    url = f"{stack.prometheus_url}/api/v1/query"
+    if asked.instant:
+        answer = stack.http.post(url, data={"query": expression, "time": str(now)})
+    else:
+        period = {"start": str(now - seconds), "end": str(now), "step": "5"}
+        answer = stack.http.post(f"{url}_range", data={"query": expression, **period})
+    assert answer.status_code == httpx.codes.OK, f"{asked}: {answer.text}"
+    series: list[dict[str, Any]] = answer.json()["data"]["result"]
+    return series
+
+
+def has_data(series: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether there is a number to draw: Grafana leaves NaN out."""
+    samples = [sample for one in series for sample in one.get("values") or [one["value"]]]
+    return any(math.isfinite(float(value)) for _, value in samples)
+
+
+def place(asked: Asked) -> tuple[str, str, str]:
+    return asked.uid, asked.panel, asked.ref_id
+
+
+def test_no_panel_is_dead(busy: RunningStack) -> None:
+    """Under load every query of every panel has a number to draw, but for those that are silent for a reason."""
+    silent: set[tuple[str, str, str]] = set()
+
+    def as_expected() -> bool:
+        silent.clear()
+        silent.update(
+            place(asked) for asked in prometheus_queries() if not has_data(answers(busy, asked, about(asked)))
+        )
+        return silent - set(ONLY_IN_TROUBLE) == set(SILENT)
+
+    try:
+        eventually(as_expected, "every query has data", PATIENCE_SECONDS)
+    except AssertionError:
+        assert silent - set(ONLY_IN_TROUBLE) == set(SILENT)
+        raise
+
+
+def test_workers_are_summed_away(busy: RunningStack) -> None:
+    """However many processes a replica has, it is one line."""
+    for asked in prometheus_queries():
+        for series in answers(busy, asked, about(asked)):
+            assert "worker" not in series["metric"], asked
+
+
+@pytest.mark.parametrize("asked", [*prometheus_queries(), *annotation_queries()], ids=str)
+def test_every_query_parses(busy: RunningStack, asked: Asked) -> None:
+    """Marks, and queries without data, too."""
+    answer = busy.http.post(
+        f"{busy.prometheus_url}/api/v1/format_query", data={"query": substituted(asked.expression, SHOP)}
+    )
+
+    assert answer.status_code == httpx.codes.OK, answer.text
+
+
+def test_menus_have_choices(busy: RunningStack) -> None:
+    """Each variable finds values; only Kubernetes has namespaces."""
+    for uid, board in committed().items():
+        for variable in board["templating"]["list"]:
+            question = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
+            assert question is not None, variable
+            series, label = question.groups()
+            url = f"{busy.prometheus_url}/api/v1/label/{label}/values"
+            answer = busy.http.get(url, params={"match[]": substituted(series, SHOP)})
+            assert answer.status_code == httpx.codes.OK, answer.text
+            assert bool(answer.json()["data"]) == (variable["name"] != "namespace"), (uid, variable["name"])
+
+
+def test_dots_lead_to_traces_that_jaeger_has(busy: RunningStack) -> None:
+    """Every panel that asks for exemplars gets some, and one can be opened."""
+    for uid, board in committed().items():
+        for panel in panels(board):
+            for target in panel["targets"]:
+                if target.get("exemplar"):
+                    expression = substituted(target["expr"], SHOP)
+                    eventually(
+                        lambda expression=expression: _opens(busy, expression),  # type: ignore[misc] # a default binds the loop's variable
+                        f"a trace of {uid} / {panel['title']}",
+                    )
+
+
+def _opens(stack: RunningStack, expression: str) -> bool:
+    found = [dot for one in stack.exemplars(expression, since=time.time() - 600) for dot in one["exemplars"]]
+    newest = sorted(found, key=lambda dot: dot["timestamp"])[-5:]
+    return any(stack.jaeger.trace(dot["labels"][names.EXEMPLAR_TRACE_ID]) for dot in newest)
+
+
+def test_marks_show_what_happened(busy: RunningStack) -> None:
+    """The first versions, the scale-out at the beginning, and a process that dies now."""
+    os.kill(busy.pid("shop-3"), signal.SIGKILL)
+
+    def marked() -> bool:
+        drawn = {
+            asked.ref_id
+            for asked in annotation_queries()
+            if asked.uid == uids.SERVICE and has_data(answers(busy, asked, SHOP, seconds=600))
+        }
+        return {"Deploys", "Restarts", "Scaling"} <= drawn
+
+    eventually(marked, "a deploy, a restart and a scale-out are marked")
