@@ -9,7 +9,8 @@ from grafana.queries import PROMETHEUS
 from obslib import names
 from prometheus import foreign
 
-#: How long a version counts as new: a rolling deploy's replicas come one after the other.
+#: How long something counts as new: a rolling deploy has its replicas come one after the other, and who died takes time
+#: to come back.
 _NEW: Final = "2m"
 _VERSION: Final = label_of(names.RESOURCE_SERVICE_VERSION)
 
@@ -30,7 +31,7 @@ def deploys(chosen: str) -> dashboard.AnnotationQuery:
 
 def restarts(chosen: str) -> dashboard.AnnotationQuery:
     """A replica, or one of its workers, whose process is another one than before."""
-    changed = f"changes({select(foreign.PROCESS_START, chosen)}[{WINDOW}]) > 0"
+    changed = f"changes({select(foreign.PROCESS_START, chosen)}[{_NEW}]) > 0"
     return _marks("Restarts", "orange", f"group by ({BY_INSTANCE}) ({changed})", "{{instance}} restarted")
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from grafana import uids
 from obslib import names
-from prometheus import generate
+from prometheus import foreign, generate
 from stack.components.catalogue import Component
 from stack.processes import SHOP, WORKER
 from tests.grafana.boards import Asked, annotation_queries, committed, panels, prometheus_queries
@@ -180,14 +180,16 @@ def _opens(stack: RunningStack, expression: str) -> bool:
 
 def test_marks_show_what_happened(busy: RunningStack) -> None:
     """The first versions, the scale-out at the beginning, and a process that dies now."""
+    started = f'{foreign.PROCESS_START}{{{names.LABEL_INSTANCE}="shop-3"}}'
+    eventually(lambda: busy.query(started), "Prometheus knows the process that is to die")
     os.kill(busy.pid("shop-3"), signal.SIGKILL)
 
-    def marked() -> bool:
+    def missing() -> set[str]:
         drawn = {
             asked.ref_id
             for asked in annotation_queries()
             if asked.uid == uids.SERVICE and has_data(answers(busy, asked, SHOP, seconds=600))
         }
-        return {"Deploys", "Restarts", "Scaling"} <= drawn
+        return {"Deploys", "Restarts", "Scaling"} - drawn
 
-    eventually(marked, "a deploy, a restart and a scale-out are marked")
+    eventually(lambda: not missing(), "a deploy, a restart and a scale-out are marked")
