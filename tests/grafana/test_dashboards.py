@@ -164,7 +164,10 @@ def test_rates_fit_any_zoom(asked: Asked) -> None:
     """A fixed window is empty or coarse at some zoom: windows are Grafana's, but where the rule's own number is meant."""
     expression = asked.expression
     for function, window in re.findall(r"\b(rate|increase|changes)\([^\[\]]*\[([^\]]+)\]", expression):
-        assert window in {"$__rate_interval", "$__range"} or (function, window) == ("changes", "30m"), expression
+        assert window in {"$__rate_interval", "$__range"} or (function, window) in {
+            ("changes", "30m"),
+            ("changes", "2m"),
+        }, expression
     for counter in re.findall(r"\b\w+(?:_total|_count|_sum|_bucket)\b(?=[{\[ ),]|$)", expression):
         assert re.search(rf"(rate|increase)\({counter}\b", expression), f"{counter} is drawn as it is in {expression}"
 
