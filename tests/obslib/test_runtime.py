@@ -187,6 +187,16 @@ def test_where_no_loop_runs() -> None:
     assert names.ASYNCIO_EVENT_LOOP_LAG not in made
 
 
+async def test_started_again() -> None:
+    """A second start has one sampler, as the first had."""
+    instruments = Instruments(CollectorRegistry(), 100, before_reading=lambda: None, on_error=lambda _: None)
+    runtime = RuntimeMetrics(instruments)
+    runtime.start()
+    runtime.start()
+    runtime.stop()
+    assert [metric.name for metric in instruments.all()].count(names.ASYNCIO_EVENT_LOOP_LAG) == 1
+
+
 def test_runtime_metrics_can_be_off() -> None:
     """Off means: no series, no callback, no timer."""
     said = run("""

@@ -898,3 +898,11 @@ async def test_open_connections_stay_with_the_parent_of_a_fork() -> None:
     with capture(app, SETTINGS) as captured:
         await connect(app, websocket_scope("/rooms/1"))
     assert seen == [1, 0]
+
+
+async def test_a_server_that_knows_no_client() -> None:
+    """Behind a unix socket there is no address to tell."""
+    app = FastAPI()
+    with capture(app) as telemetry:
+        await connect(app, websocket_scope("/none", client=None))
+        assert telemetry.access_lines[0][names.LOG_CLIENT_ADDRESS] == ""
