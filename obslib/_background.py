@@ -13,7 +13,7 @@ from obslib import names
 from obslib._current_context import CURRENT_CONTEXT
 from obslib._framework import SharedPatch
 from obslib._instruments import Instruments
-from obslib._logs import RECORDED, LogPipeline
+from obslib._logs import LogPipeline, mark_recorded
 from obslib._record import current_record
 
 _ERROR: Final = Status(StatusCode.ERROR)
@@ -98,8 +98,7 @@ class BackgroundRecorder:
             "exc_info": failure,
         }
         self._log_pipeline.log("error", names.BACKGROUND_LOGGER, names.BACKGROUND_FAILED_EVENT, values)
-        with contextlib.suppress(AttributeError):  # an exception class with __slots__
-            failure.__dict__[RECORDED] = True
+        mark_recorded(failure)
 
 
 def _error_type(failure: BaseException | None) -> str:

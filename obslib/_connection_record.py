@@ -1,6 +1,6 @@
 """The record of a WebSocket: a connection becomes one, however many messages it carries."""
 
-from typing import Protocol
+from typing import ClassVar
 
 from obslib import names
 from obslib._record import RequestRecord, Scope
@@ -47,12 +47,11 @@ class ConnectionRecord(RequestRecord):
         return self.status_code == 101
 
 
-class ConnectionRecorder(Protocol):
-    """One signal. Must not await and must not block."""
+class ConnectionRecorder:
+    """One signal. Must not await and must not block; does nothing at what it does not override."""
 
-    @property
-    def signal(self) -> str:
-        """The value of the label `signal` when this recorder fails."""
+    #: The value of the label `signal` when this recorder fails.
+    signal: ClassVar[str]
 
     def started(self, record: ConnectionRecord, scope: Scope) -> None:
         """Called before the application sees the handshake."""

@@ -21,6 +21,8 @@ from obslib._span_attributes import describe_outcome, final_name, initial_name, 
 from obslib.exceptions import ConfigurationError, MissingExtraError, ObslibError
 from obslib.settings import Settings
 
+#: What contrib sets on an application that it has instrumented.
+CONTRIB_MARK: Final = "_is_instrumented_by_opentelemetry"
 _NO_CONTEXT: Final = Context()
 #: contrib matches all routes of the application before the router does, and sets `http.route` to what it finds: wrong
 #: for a middleware's answers, and the caller's path below Host routing. Here it finds none.
@@ -213,7 +215,7 @@ def install_contrib(
     def undo() -> None:
         instrumentor.uninstrument_app(fastapi_app)
         # contrib leaves a built stack, to which no middleware can be added, and its marks on the application.
-        for name in ("build_middleware_stack", "_is_instrumented_by_opentelemetry"):
+        for name in ("build_middleware_stack", CONTRIB_MARK):
             vars(app).pop(name, None)
         app.middleware_stack = None
         undo_conventions()
@@ -241,7 +243,7 @@ def _find_instrumentor(app: Starlette) -> Any:
             'Settings.engine="contrib" must be set up before the application serves its first event: contrib silently '
             "does nothing afterwards."
         )
-    if getattr(app, "_is_instrumented_by_opentelemetry", False):
+    if getattr(app, CONTRIB_MARK, False):
         raise ConfigurationError(
             "FastAPIInstrumentor has instrumented this application already. Remove that call, because obslib makes it "
             'itself; if opentelemetry-instrument has made it, use engine="obslib".'

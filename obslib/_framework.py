@@ -32,8 +32,8 @@ SCOPE_RECORD: Final = "obslib.record"
 SCOPE_NATIVE_TELEMETRY: Final = "fastapi.telemetry"
 #: Where the scope has the last mount that was entered.
 _SCOPE_MOUNT: Final = "obslib.mount"
-_NATIVE_SWITCHES: Final = ("tracing", "metrics", "logs", "auto_configure")
-_NATIVE_PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
+NATIVE_SIGNALS: Final = ("tracing", "metrics", "logs")
+NATIVE_PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
 
 
 # --- the way in ------------------------------------------------------------------------------------------------------
@@ -98,14 +98,14 @@ def switch_native_telemetry_off(app: Starlette) -> Callable[[], None]:
     config = getattr(app, "_telemetry", None)
     if not isinstance(config, dict):
         return lambda: None
-    chosen = [name for name in _NATIVE_PROVIDERS if config.get(name) is not None]
+    chosen = [name for name in NATIVE_PROVIDERS if config.get(name) is not None]
     if chosen:
         raise ConfigurationError(
             f"This application was made with FastAPI(telemetry={{{chosen[0]!r}: …}}): FastAPI would record every "
             "request a second time. Leave that argument out, because obslib makes these signals, or do not instrument "
             "this application."
         )
-    before = {name: config[name] for name in _NATIVE_SWITCHES if name in config}
+    before = {name: config[name] for name in (*NATIVE_SIGNALS, "auto_configure") if name in config}
     config.update(dict.fromkeys(before, False))
 
     def undo() -> None:

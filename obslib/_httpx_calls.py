@@ -6,7 +6,7 @@ import httpx
 
 from obslib._calls import Call, Counters, is_http_suppressed, timed, timed_coroutine
 from obslib._client_metrics import ClientMetrics
-from obslib._method_patch import MethodPatch
+from obslib._method_patch import MethodPatch, MethodPatches
 
 COUNTERS: Final = Counters()
 
@@ -26,19 +26,9 @@ def _count(
     metrics.http_request(request.method, request.url.host, status_code, duration_ns, error)
 
 
-PATCHES = (
+_PATCHES: Final = MethodPatches(
     MethodPatch(httpx.HTTPTransport, "handle_request", timed(COUNTERS, _begin)),
     MethodPatch(httpx.AsyncHTTPTransport, "handle_async_request", timed_coroutine(COUNTERS, _begin)),
 )
-
-
-def install() -> None:
-    """Let calls be counted."""
-    for patch in PATCHES:
-        patch.put_in()
-
-
-def uninstall() -> None:
-    """Undo."""
-    for patch in PATCHES:
-        patch.take_out()
+#: Lets calls be counted, and undoes that.
+install, uninstall = _PATCHES.put_in, _PATCHES.take_out

@@ -110,6 +110,11 @@ def _open(value: Any) -> Mapping[Any, object] | Iterable[object] | None:
     return None if shown is None else {name: getattr(value, name, None) for name in shown}
 
 
+#: Where pydantic has a model's fields; 2 has the name of 1, too, and warns of it.
+_PYDANTIC: Final = "model_fields"
+_PYDANTIC_1: Final = "__fields__"
+
+
 def _shown_fields(value: Any) -> list[str] | None:
     """
     Return the fields of a dataclass, a pydantic model or an attrs object; None for anything else.
@@ -119,9 +124,7 @@ def _shown_fields(value: Any) -> list[str] | None:
     kind = type(value)
     if is_dataclass(value) and not isinstance(value, type):
         found = [(field.name, field.repr) for field in fields(value)]
-    elif isinstance(
-        models := getattr(kind, "model_fields" if hasattr(kind, "model_fields") else "__fields__", None), dict
-    ):
+    elif isinstance(models := getattr(kind, _PYDANTIC if hasattr(kind, _PYDANTIC) else _PYDANTIC_1, None), dict):
         found = [(name, getattr(field, "repr", True)) for name, field in models.items()]
     elif isinstance(attributes := getattr(kind, "__attrs_attrs__", None), tuple):
         found = [(attribute.name, attribute.repr is not False) for attribute in attributes]

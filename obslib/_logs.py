@@ -16,7 +16,7 @@ from obslib._record import RequestRecord, current_record
 from obslib._sink import LineSink
 from obslib.settings import LEVELS, Settings
 
-#: Set on an exception that stands on an access line, so that a server's own line about it is not a second one.
+#: See `mark_recorded`.
 RECORDED: Final = "_obslib_recorded"
 LEVEL_NAMES: Final = {"warn": "warning", "exception": "error", "fatal": "critical", "msg": "info"}
 _LEVEL_NUMBERS: Final = {name.lower(): number for name, number in LEVELS.items()}
@@ -74,8 +74,7 @@ class LogPipeline:
                 values.setdefault(key, value)
         if record.exception is not None:
             values.update(exception_values(record.exception))
-            with contextlib.suppress(AttributeError):  # an exception class with __slots__
-                record.exception.__dict__[RECORDED] = True
+            mark_recorded(record.exception)
         self._write(self._render(values), is_error)
 
     def hand_over(self, *, is_error: bool = False) -> None:
@@ -116,6 +115,12 @@ class LogPipeline:
         for key, value in values.items():
             line.setdefault(key, value) if key in _RESERVED else line.__setitem__(key, value)
         self._write(self._render(self._redactor.redact(line)), _LEVEL_NUMBERS.get(level, 0) >= logging.ERROR)
+
+
+def mark_recorded(exception: BaseException) -> None:
+    """Note that a line of ours tells of an exception, so that a server's own is not a second one."""
+    with contextlib.suppress(AttributeError):  # an exception class with __slots__
+        exception.__dict__[RECORDED] = True
 
 
 def access_values(record: RequestRecord, timestamp: str, service_name: str) -> dict[str, Any]:

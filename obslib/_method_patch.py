@@ -43,3 +43,20 @@ class MethodPatch:
                 return True
             method = getattr(method, "__wrapped__", None)
         return False
+
+
+class MethodPatches:
+    """Several of them, replaced and put back together."""
+
+    def __init__(self, *patches: MethodPatch) -> None:
+        self._patches = patches
+
+    def put_in(self) -> None:
+        """Replace each method, unless it still is."""
+        for patch in self._patches:
+            patch.put_in()
+
+    def take_out(self) -> None:
+        """Put each back, unless somebody has wrapped ours meanwhile."""
+        for patch in self._patches:
+            patch.take_out()

@@ -91,10 +91,8 @@ class ObservedLayer:
         self._now_unix_ns = now_unix_ns
         self._request_id_header = settings.request_id_header.lower().encode("latin-1")
         backlog.recorders = (*recorders,) if spans is None else (spans, *recorders)
-        self._backlog = backlog
         self._make_record = bind_record(RequestRecord, log_pipeline, background)
         self._make_connection_record = bind_record(ConnectionRecord, log_pipeline, background)
-        self._spans = spans
         self._desk = Desk(spans, backlog, on_error, clock_ns, self._request_id_header)
         self._connections = Connections(
             app, self._begin_connection, connection_recorders, on_error, clock_ns, self._request_id_header
@@ -166,6 +164,7 @@ class ObservedLayer:
 
     def _begin(self, scope: Scope) -> RequestRecord:
         """Make the record of a request and tell the recorders that it has started."""
+        desk = self._desk
         method = scope["method"]
         scheme = scope.get("scheme", "http")
         record = self._make_record(
@@ -173,7 +172,7 @@ class ObservedLayer:
             scope["path"],
             scheme if scheme in _SCHEMES else names.OTHER,
             scope.get("http_version", "1.1"),
-            self._desk.clock_ns(),
+            desk.clock_ns(),
             self._now_unix_ns(),
         )
         if record.method is names.OTHER:
@@ -191,12 +190,12 @@ class ObservedLayer:
         if client:
             record.client_address = client[0]
         scope[SCOPE_RECORD] = record
-        if self._spans is not None:
+        if desk.spans is not None:
             try:
-                self._spans.started(record, scope)
+                desk.spans.started(record, scope)
             except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
-                self._desk.on_error(self._spans.signal, error)
-        self._backlog.in_flight.add(record)
+                desk.on_error(desk.spans.signal, error)
+        desk.backlog.in_flight.add(record)
         return record
 
     def _begin_connection(self, scope: Scope) -> ConnectionRecord:

@@ -14,7 +14,7 @@ from obslib import names
 from obslib._calls import Call, Counters, Obtaining, timed, timed_coroutine
 from obslib._client_metrics import ClientMetrics
 from obslib._connection_pools import ConnectionPool
-from obslib._method_patch import MethodPatch
+from obslib._method_patch import MethodPatch, MethodPatches
 
 COUNTERS: Final = Counters()
 
@@ -93,16 +93,6 @@ def _patches() -> Iterator[MethodPatch]:
             yield MethodPatch(pool, "release", _wrap_release)
 
 
-PATCHES: Final = tuple(_patches())
-
-
-def install() -> None:
-    """Let calls be counted."""
-    for patch in PATCHES:
-        patch.put_in()
-
-
-def uninstall() -> None:
-    """Undo."""
-    for patch in PATCHES:
-        patch.take_out()
+_PATCHES: Final = MethodPatches(*_patches())
+#: Lets calls be counted, and undoes that.
+install, uninstall = _PATCHES.put_in, _PATCHES.take_out

@@ -1,24 +1,23 @@
 """What each signal says about WebSockets: recorders that are told of connections as `_websocket` sees them."""
 
-import contextlib
 import threading
 from collections import Counter
-from typing import Any, Final
+from typing import Any
 
 from obslib import names
-from obslib._connection_record import ConnectionRecord
+from obslib._connection_record import ConnectionRecord, ConnectionRecorder
 from obslib._contrib import ContribRecorder
 from obslib._instruments import Instruments
-from obslib._logs import RECORDED, LogPipeline
+from obslib._logs import LogPipeline, mark_recorded
 from obslib._record import Scope
 from obslib._span_attributes import final_name
 from obslib._traces import TracesRecorder
 
 
-class ConnectionTraces:
+class ConnectionTraces(ConnectionRecorder):
     """One span a connection, made and ended as those of requests are."""
 
-    signal: Final = "traces"
+    signal = "traces"
 
     def __init__(self, recorder: TracesRecorder) -> None:
         self._recorder = recorder
@@ -27,21 +26,15 @@ class ConnectionTraces:
         """Start the span."""
         self._recorder.started(record, scope)
 
-    def accepted(self, _record: ConnectionRecord) -> None:
-        """Do nothing: the span is completed at its end."""
-
-    def closed(self, _record: ConnectionRecord) -> None:
-        """Do nothing: the application may still raise."""
-
     def ended(self, record: ConnectionRecord) -> None:
         """Complete the span and end it when the connection was closed."""
         self._recorder.ended(record)
 
 
-class ContribConnections:
+class ContribConnections(ConnectionRecorder):
     """Completes the spans that contrib makes of connections, while contrib has not ended them."""
 
-    signal: Final = "traces"
+    signal = "traces"
 
     def __init__(self, recorder: ContribRecorder) -> None:
         self._recorder = recorder
@@ -61,14 +54,11 @@ class ContribConnections:
         """Complete it: when the application is done contrib has ended it."""
         self._recorder.ended(record)
 
-    def ended(self, _record: ConnectionRecord) -> None:
-        """Do nothing: contrib has ended it."""
 
-
-class ConnectionMetrics:
+class ConnectionMetrics(ConnectionRecorder):
     """Counts open connections, their messages while they are open, and what became of them."""
 
-    signal: Final = "metrics"
+    signal = "metrics"
 
     def __init__(self, instruments: Instruments) -> None:
         self._active = instruments.gauge(
@@ -98,9 +88,6 @@ class ConnectionMetrics:
         self._open: set[ConnectionRecord] = set()
         #: Reentrant: a connection may be thrown away at any allocation, and then it ends.
         self._lock = threading.RLock()
-
-    def started(self, _record: ConnectionRecord, _scope: Scope) -> None:
-        """Do nothing: a handshake is no connection yet."""
 
     def accepted(self, record: ConnectionRecord) -> None:
         """Count an open connection."""
@@ -144,22 +131,13 @@ class ConnectionMetrics:
             self._messages.labels(record.route, names.DIRECTION_TRANSMIT).inc(sent)
 
 
-class ConnectionLog:
+class ConnectionLog(ConnectionRecorder):
     """One access line a connection, when it is over."""
 
-    signal: Final = "logs"
+    signal = "logs"
 
     def __init__(self, pipeline: LogPipeline) -> None:
         self._pipeline = pipeline
-
-    def started(self, _record: ConnectionRecord, _scope: Scope) -> None:
-        """Do nothing: there is one line, at the end."""
-
-    def accepted(self, _record: ConnectionRecord) -> None:
-        """Do nothing, likewise."""
-
-    def closed(self, _record: ConnectionRecord) -> None:
-        """Do nothing, likewise."""
 
     def ended(self, record: ConnectionRecord) -> None:
         """Write the line."""
@@ -167,8 +145,7 @@ class ConnectionLog:
         values = connection_values(record, pipeline.timestamp(record), pipeline.service_name)
         pipeline.write_access_line(record, values, is_error=record.is_failure)
         if record.departure is not None:  # what there is to say about it stands on this line: no server's own follows
-            with contextlib.suppress(AttributeError):  # an exception class with __slots__
-                record.departure.__dict__[RECORDED] = True
+            mark_recorded(record.departure)
 
 
 def connection_values(record: ConnectionRecord, timestamp: str, service_name: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from obslib._doctor.report import Finding, Report
 
 #: The import's own deadline is shorter; this one is for what not even that can end.
 _TIMEOUT_SECONDS: Final = 300.0
-_AGENT: Final = "opentelemetry.instrumentation.auto_instrumentation"
+#: Loaded by the zero-code agent, and by nobody else.
+AGENT: Final = "opentelemetry.instrumentation.auto_instrumentation"
 
 
 def diagnose(application: str) -> Report:
@@ -65,7 +66,7 @@ def _examine_elsewhere(application: str, descriptor: int) -> int:
 def _environment() -> dict[str, str]:
     """Return the environment, in which the zero-code agent is loaded again if it is loaded here."""
     environment = dict(os.environ)
-    agent = getattr(sys.modules.get(_AGENT), "__file__", None)
+    agent = getattr(sys.modules.get(AGENT), "__file__", None)
     if agent is not None:  # it takes itself out of PYTHONPATH, lest every child have it
         path = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(agent).parent), *([path] if path else [])])

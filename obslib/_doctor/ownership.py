@@ -10,14 +10,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Host, Mount
 
+from obslib._contrib import CONTRIB_MARK
+from obslib._doctor.diagnosis import AGENT
 from obslib._doctor.report import Finding
+from obslib._framework import NATIVE_PROVIDERS, NATIVE_SIGNALS
 from obslib._observability import APP_ATTRIBUTE, Observability
 from obslib._provider import ObslibTracerProvider
 from obslib.settings import Settings
 
-#: Loaded by the zero-code agent, and by nobody else.
-AGENT: Final = "opentelemetry.instrumentation.auto_instrumentation"
-_CONTRIB_MARK: Final = "_is_instrumented_by_opentelemetry"
 #: Packages whose middleware measures, or names, every request, too: what it does → what obslib has for it.
 _OTHERS: Final = {
     "prometheus_fastapi_instrumentator": "measures requests",
@@ -111,10 +111,10 @@ def _native_findings(app: Starlette, *, is_instrumented: bool) -> Iterator[Findi
     config = getattr(app, "_telemetry", None)
     if not isinstance(config, dict):
         return
-    given = [name for name in ("tracer_provider", "meter_provider", "logger_provider") if config.get(name) is not None]
+    given = [name for name in NATIVE_PROVIDERS if config.get(name) is not None]
     automatic = os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() in {"1", "true", "yes", "on"}
     if is_instrumented:
-        active = [name for name in ("tracing", "metrics", "logs") if config.get(name)]
+        active = [name for name in NATIVE_SIGNALS if config.get(name)]
         if active:
             yield Finding(
                 level="error",
@@ -133,7 +133,7 @@ def _native_findings(app: Starlette, *, is_instrumented: bool) -> Iterator[Findi
 
 
 def _contrib_findings(apps: Iterable[Starlette], settings: Settings | None) -> Iterator[Finding]:
-    marked = [app for app in apps if getattr(app, _CONTRIB_MARK, False)]
+    marked = [app for app in apps if getattr(app, CONTRIB_MARK, False)]
     if not marked or settings is None or settings.engine == "contrib":
         return
     yield Finding(
