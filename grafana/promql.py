@@ -3,7 +3,7 @@
 from typing import Final
 
 from obslib import names
-from prometheus import foreign
+from prometheus import foreign, promql
 from prometheus.rules import SCALE, WATCHDOG
 
 #: What makes a rate right at any zoom: Grafana puts four scrape intervals or more here.
@@ -17,14 +17,13 @@ SERVICE: Final = f'{NAMESPACES}, {names.LABEL_SERVICE}="$service"'
 INSTANCES: Final = f'{SERVICE}, {names.LABEL_INSTANCE}=~"$instance"'
 ROUTES: Final = f'{INSTANCES}, {names.LABEL_ROUTE}=~"$route"'
 
-#: What tells a service from every other one. Any other label, `worker` first of all, is summed away.
-BY_SERVICE: Final = f"{names.LABEL_NAMESPACE}, {names.LABEL_SERVICE}"
-BY_INSTANCE: Final = f"{BY_SERVICE}, {names.LABEL_INSTANCE}"
+# What the rules write alike
+BY_SERVICE: Final = promql.SERVICE
+BY_INSTANCE: Final = promql.INSTANCE
+COUNTED: Final = promql.COUNTED
+BAD: Final = promql.BAD
+select: Final = promql.selector
 
-#: An answer that counts: what its caller gave up is neither good nor bad.
-COUNTED: Final = f'{names.LABEL_ERROR_TYPE}!="{names.ERROR_CLIENT_DISCONNECT}"'
-#: An answer that broke its promise: a 5xx, or a response that ended before its end.
-BAD: Final = f'{names.LABEL_ERROR_TYPE}!~"|{names.ERROR_CLIENT_DISCONNECT}"'
 #: Alerts that fire and that somebody is expected to act on; the others are for programs.
 FOR_PEOPLE: Final = f'{foreign.FIRING}, {foreign.LABEL_SEVERITY}!~"{SCALE}|{WATCHDOG}"'
 
@@ -32,11 +31,6 @@ FOR_PEOPLE: Final = f'{foreign.FIRING}, {foreign.LABEL_SEVERITY}!~"{SCALE}|{WATC
 def label_of(attribute: str) -> str:
     """What a resource's attribute is called as a label of `target_info`."""
     return attribute.replace(".", "_")
-
-
-def select(metric: str, *matchers: str) -> str:
-    """A metric, with matchers if there are any."""
-    return f"{metric}{{{', '.join(matchers)}}}" if matchers else metric
 
 
 def rate(metric: str, *matchers: str, window: str = WINDOW) -> str:

@@ -2,15 +2,17 @@
 
 from typing import Final
 
-# Dashboards
-FLEET: Final = "obslib-fleet"
-SERVICE: Final = "obslib-service"
-SLO: Final = "obslib-slo"
-SCALING: Final = "obslib-scaling"
-RUNTIME: Final = "obslib-runtime"
-PIPELINE: Final = "obslib-pipeline"
-DEPENDENCIES: Final = "obslib-dependencies"
-SHOP: Final = "shop-business"
+from prometheus import links
+
+# Dashboards: alerts lead to them, so the rules name them
+FLEET: Final = links.FLEET
+SERVICE: Final = links.SERVICE
+SLO: Final = links.SLO
+SCALING: Final = links.SCALING
+RUNTIME: Final = links.RUNTIME
+PIPELINE: Final = links.PIPELINE
+DEPENDENCIES: Final = links.DEPENDENCIES
+SHOP: Final = links.SHOP
 
 # Data sources
 PROMETHEUS: Final = "prometheus"

@@ -134,9 +134,7 @@ def _pool(clock: Clock) -> Alert:
     by = f"by ({INSTANCE}, {names.LABEL_POOL})"
     return _ticket(
         "ConnectionPoolExhausted",
-        f"min_over_time({names.DB_CLIENT_CONNECTION_PENDING_REQUESTS}[{clock('1m')}]) > 0".join(
-            ("max " + by + " (", ")")
-        ),
+        f"max {by} (min_over_time({names.DB_CLIENT_CONNECTION_PENDING_REQUESTS}[{clock('1m')}]) > 0)",
         clock,
         "2m",
         "{{ $labels.instance }}: requests wait for a connection",

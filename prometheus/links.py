@@ -14,8 +14,10 @@ SCALING: Final = "obslib-scaling"
 RUNTIME: Final = "obslib-runtime"
 PIPELINE: Final = "obslib-pipeline"
 DEPENDENCIES: Final = "obslib-dependencies"
-#: Every dashboard an alert may lead to, by its uid; the last is the demo's own.
-DASHBOARDS: Final = (FLEET, SERVICE, SLO, SCALING, RUNTIME, PIPELINE, DEPENDENCIES, "shop-business")
+#: The demo's own.
+SHOP: Final = "shop-business"
+#: Every dashboard an alert may lead to, by its uid.
+DASHBOARDS: Final = (FLEET, SERVICE, SLO, SCALING, RUNTIME, PIPELINE, DEPENDENCIES, SHOP)
 
 _BEFORE_SECONDS: Final = 3600
 _AFTER_SECONDS: Final = 600
