@@ -13,6 +13,8 @@ EDGE: Final = "edge"
 _FULL: Final = Fraction(9, 10)
 _FIVE_MINUTES: Final = Duration.parse("5m")
 _FIVE_SECONDS: Final = Duration.parse("5s")
+_FIFTEEN_SECONDS: Final = Duration.parse("15s")
+_THIRTY_SECONDS: Final = Duration.parse("30s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,12 @@ class Scaling:
     cpu_hold: Duration = _FIVE_MINUTES
     scale_out_after: Duration = _FIVE_SECONDS
     scale_in_after: Duration = _FIVE_MINUTES
+    #: How many replicas one step adds (or as many as there are, if that is more) and takes away.
+    scale_out_step: int = 4
+    scale_in_step: int = 1
+    #: How long after a step in either direction the next of its kind may follow.
+    scale_out_cooldown: Duration = _FIFTEEN_SECONDS
+    scale_in_cooldown: Duration = _THIRTY_SECONDS
 
     def signals(self) -> tuple[str, ...]:
         asked = {"in_flight": self.in_flight_per_replica, "cpu": self.cpu, "backlog": self.backlog}

@@ -4,7 +4,7 @@ import re
 from fractions import Fraction
 from pathlib import Path
 from string import Template
-from typing import Final
+from typing import Any, Final
 
 from obslib import names
 from prometheus.durations import Duration, decimal
@@ -167,8 +167,9 @@ class _PolicyReader(Reader):
 
     def _scaling(self, at: Located, service: str, known: tuple[str, ...]) -> Scaling:
         signals = ("in_flight_per_replica", "cpu", "backlog")
-        times = ("cpu_hold", "scale_out_after", "scale_in_after")
-        fields = self.fields(at, required=("min_replicas", "max_replicas"), optional=(*signals, *times))
+        times = ("cpu_hold", "scale_out_after", "scale_in_after", "scale_out_cooldown", "scale_in_cooldown")
+        steps = ("scale_out_step", "scale_in_step")
+        fields = self.fields(at, required=("min_replicas", "max_replicas"), optional=(*signals, *times, *steps))
         least = self._count(fields["min_replicas"]) if "min_replicas" in fields else 1
         most = self._count(fields["max_replicas"]) if "max_replicas" in fields else least
         if least > most:
@@ -176,13 +177,17 @@ class _PolicyReader(Reader):
         if not set(fields) & set(signals):
             self.complain(at, f"nothing asks for replicas; add one of {', '.join(f'`{name}`' for name in signals)}.")
         in_flight = fields.get("in_flight_per_replica")
+        given: dict[str, Any] = {  # Any: each is of its field's type
+            **{name: self._duration(fields[name]) for name in times if name in fields},
+            **{name: self._count(fields[name]) for name in steps if name in fields},
+        }
         return Scaling(
             min_replicas=least,
             max_replicas=most,
             in_flight_per_replica=self._number(in_flight) if in_flight else None,
             cpu=self._share(fields["cpu"]) if "cpu" in fields else None,
             backlog=self._backlog(fields["backlog"], service, known) if "backlog" in fields else None,
-            **{name: self._duration(fields[name]) for name in times if name in fields},
+            **given,
         )
 
     def _backlog(self, at: Located, service: str, known: tuple[str, ...]) -> Backlog:

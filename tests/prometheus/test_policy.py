@@ -27,6 +27,8 @@ services:
       max_replicas: 8
       in_flight_per_replica: 3
       cpu: 70%
+      scale_out_step: 2
+      scale_in_cooldown: 1m
   worker:
     scaling:
       min_replicas: 1
@@ -49,6 +51,8 @@ def test_a_policy_says_what_is_promised() -> None:
     assert shop.objectives.latency_bound == Duration(500)
     assert shop.scaling is not None
     assert shop.scaling.signals() == ("in_flight", "cpu")
+    assert (shop.scaling.scale_out_step, shop.scaling.scale_in_step) == (2, 1)
+    assert (str(shop.scaling.scale_out_cooldown), str(shop.scaling.scale_in_cooldown)) == ("15s", "1m")
     assert policy.services["worker"].identity == {"service": "worker"}
 
 
@@ -77,8 +81,8 @@ WRONG = [
         "9 is more than max_replicas, 8",
     ),
     ("cpu: 70%", "cpus: 70%", 15, "unknown key. Did you mean `cpu`? Known are `backlog`, `cpu`"),
-    ("reported_by: shop", "reported_by: shpo", 20, "unknown service 'shpo'. Did you mean `shop`?"),
-    ("metric: jobs", "metric: 'jobs{a=\"b\"}'", 20, "is no metric's name; write it without labels."),
+    ("reported_by: shop", "reported_by: shpo", 22, "unknown service 'shpo'. Did you mean `shop`?"),
+    ("metric: jobs", "metric: 'jobs{a=\"b\"}'", 22, "is no metric's name; write it without labels."),
     ("retention: 15d", "retention: 15d, retentoin: 3d", 1, "unknown key. Did you mean `retention`?"),
     ("scrape_timeout: 4s", "scrape_timeout: 6s", 1, "longer than scrape_interval, which Prometheus refuses."),
     ("sample_limit: 1000", "sample_limit: 1e3", 1, "'1e3' is no whole number from 1 on."),
@@ -94,11 +98,13 @@ WRONG = [
         "stands here twice; keep one.",
     ),
     ("      cpu: 70%\n", "      cpu: 70%\n      cpu_hold: [5m]\n", 16, "this must be a single value."),
+    ("scale_out_step: 2", "scale_out_step: 0", 16, "'0' is no whole number from 1 on."),
+    ("scale_in_cooldown: 1m", "scale_in_cooldown: a while", 17, "'a while' is no duration"),
     ("in_flight_per_replica: 3", "in_flight_per_replica: -3", 14, "'-3' is no number above zero."),
     (
         "      min_replicas: 1\n      max_replicas: 4\n",
         "      max_replicas: 4\n",
-        17,
+        19,
         "`min_replicas` is missing; add it.",
     ),
     ("      in_flight_per_replica: 3\n      cpu: 70%\n", "", 11, "nothing asks for replicas; add one of"),
