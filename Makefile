@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := obslib demo_service stack grafana prometheus tests benchmarks
+SOURCES := obslib demo_service autoscaler stack grafana prometheus tests benchmarks
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The certificates the machine trusts, as pip does where it is told to: proxies with a certificate of their own are common.
