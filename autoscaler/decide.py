@@ -109,6 +109,7 @@ class State:
 
     Args:
         replicas: what the actuator has; None when it cannot be asked.
+        silent: why it cannot, a sentence.
         signals: what Prometheus knows.
         override: what a person has ordered.
         ordered_out_at: when the last step out was ordered, in seconds since the epoch; None: unknown.
@@ -119,6 +120,7 @@ class State:
 
     replicas: Replicas | None
     signals: Signals
+    silent: str = ""
     override: Override | None = None
     ordered_out_at: float | None = None
     ordered_in_at: float | None = None
@@ -157,7 +159,7 @@ def decide(state: State, limits: Limits, now: float) -> Decision:
 
     """
     if state.replicas is None:
-        return _hold(Reason.ACTUATOR_UNKNOWN, "Nobody says how many replicas there are.")
+        return _hold(Reason.ACTUATOR_UNKNOWN, f"Nobody says how many replicas there are. {state.silent}".strip())
     ordered = state.replicas.target
     decision = _wanted(state, ordered, limits, now)
     if decision.target is not None and state.retry_at is not None and now < state.retry_at:

@@ -74,7 +74,7 @@ def _running(services: list[Service]) -> Record:
         # Whoever starts replicas knows how many there are. Without such a one those that discovery knows, up or not: an
         # overloaded replica misses scrapes, and is the last reason to believe that there are fewer.
         expression=lines(f"""
-            max {BY_SERVICE} ({selector(foreign.AUTOSCALER_REPLICAS, wanted)})
+            max {BY_SERVICE} ({_finite(selector(foreign.AUTOSCALER_REPLICAS, wanted))})
             or {ON_SERVICE}
             max {BY_SERVICE} (
               label_replace({kube}, "{names.LABEL_SERVICE}", "$1", "{foreign.LABEL_DEPLOYMENT}", "(.+)")

@@ -16,15 +16,23 @@ class Replicas:
     Args:
         running: replicas that exist, those that start or drain included.
         target: how many were ordered last and are being worked towards; `running` when nothing is in progress.
+        error: why the last order came to nothing, a sentence; empty when it did not.
 
     """
 
     running: int
     target: int
+    error: str = ""
 
 
 class Actuator(Protocol):
-    """Starts replicas, and stops them without losing a request. Every method may be asked at any time, and again."""
+    """
+    Starts replicas, and stops them without losing a request. Every method may be asked at any time, and again.
+
+    `owns_replicas` says that its count is the truth, which the autoscaler then exports and the rules read.
+    """
+
+    owns_replicas: bool
 
     async def replicas(self, service: str) -> Replicas:
         """
