@@ -65,11 +65,12 @@ def create_app(config: Config, *, settings: obslib.Settings | None = None) -> Fa
     metrics = Metrics(obs, list(services), owns_replicas=actuator.owns_replicas)
     journal = Journal()
     clock = Clock(config.time_scale)
+    tracer = obs.tracer_provider.get_tracer("autoscaler")
     scalers: dict[str, Scaler] = {}
     for service in services.values():
         assert service.scaling is not None
         limits = Limits.of(service.scaling, config.policy.server, clock)
-        scalers[service.name] = Scaler(service, limits, prometheus, actuator, journal, metrics)
+        scalers[service.name] = Scaler(service, limits, prometheus, actuator, journal, metrics, tracer)
     app.state.obs, app.state.http, app.state.actuator, app.state.scalers = obs, http, actuator, scalers
     tick = config.tick_seconds
     app.state.tick_seconds = float(clock(config.policy.server.scrape_interval).seconds) if tick is None else tick

@@ -42,6 +42,7 @@ class Scaler:
         actuator: who starts and stops replicas.
         journal: where decisions are kept.
         metrics: where they are counted.
+        tracer: makes their spans.
         clock: seconds since the epoch.
 
     """
@@ -54,6 +55,7 @@ class Scaler:
         actuator: Actuator,
         journal: Journal,
         metrics: Metrics,
+        tracer: trace.Tracer,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -66,7 +68,7 @@ class Scaler:
         self._journal = journal
         self._metrics = metrics
         self._clock = clock
-        self._tracer = trace.get_tracer("autoscaler")
+        self._tracer = tracer
         self._wakes: list[Wake] = []
         self._woken = asyncio.Event()
         self._ordered_at: dict[Direction, float] = {}
@@ -272,6 +274,7 @@ class Scaler:
             if decision.target is not None:
                 entry.failure = await self._order(decision.target, now)
                 if entry.failure:
+                    self._look_again()
                     span.set_status(StatusCode.ERROR, entry.failure)
                     return
                 self._ordered_at[decision.direction] = now

@@ -17,13 +17,15 @@ class ProcessActuator:
 
     Args:
         socket: its path; only the user who runs the supervisor can open it.
+        answer_seconds: how long to wait for an answer, which comes before an order is carried out.
 
     """
 
     owns_replicas = True
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
         self._socket = socket
+        self._answer_seconds = answer_seconds
 
     async def replicas(self, service: str) -> Replicas:
         answer = await self._ask({"command": "replicas"})
@@ -41,12 +43,12 @@ class ProcessActuator:
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(self._answer_seconds):
                 line = await self._exchange(json.dumps(request).encode() + b"\n")
             answer = json.loads(line)
             accepted = answer["ok"]
         except TimeoutError:
-            raise ActuatorError(f"The supervisor did not answer within {_ANSWER_SECONDS:g} s.") from None
+            raise ActuatorError(f"The supervisor did not answer within {self._answer_seconds:g} s.") from None
         except OSError as error:
             raise ActuatorError(f"The supervisor cannot be reached at {self._socket}: {error.strerror}.") from None
         except (ValueError, KeyError, TypeError):
