@@ -15,6 +15,7 @@ from prometheus.read_policy import read
 PROCESSES: Final = "processes"
 DRY_RUN: Final = "dry-run"
 ACTUATORS: Final = (PROCESSES, DRY_RUN)
+_PREFIX: Final = "AUTOSCALER_"
 _MIN_TOKEN_CHARACTERS: Final = 16
 _LONGEST_TICK_SECONDS: Final = 3600
 
@@ -69,10 +70,15 @@ class Config:
         environ = os.environ if environ is None else environ
         values: dict[str, object] = {}
         for variable, text in environ.items():
-            if not variable.startswith("AUTOSCALER_") or not text.strip():
+            if not variable.startswith(_PREFIX) or not text.strip():
                 continue
             if variable not in _VARIABLES:
-                close = difflib.get_close_matches(variable, _VARIABLES, n=1)
+                # Their common beginning would make any two of them alike.
+                close = [
+                    known
+                    for known in _VARIABLES
+                    if difflib.get_close_matches(variable.removeprefix(_PREFIX), [known.removeprefix(_PREFIX)])
+                ]
                 hint = f" Did you mean {close[0]}?" if close else f" Known are {', '.join(_VARIABLES)}."
                 raise SetupError(f"{variable} is not a variable the autoscaler knows.{hint}")
             name, parse = _VARIABLES[variable]
