@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from obslib import names
 from prometheus import foreign
-from prometheus.cases.case import Alerting, Case, Value, fires, quiet
+from prometheus.cases.case import Alerting, Case, Value, fires, quiet, written
 from prometheus.cases.story import IN, asking, desired, per_replica, unit
 from prometheus.policy import Policy, Service
 
@@ -17,7 +17,26 @@ def cases(service: Service) -> list[Case]:
     """Each signal that the policy names, lost."""
     assert service.scaling is not None
     lose = {"in_flight": _lose_in_flight, "cpu": _lose_cpu, "backlog": _lose_backlog}
-    return [case for signal in service.scaling.signals() for case in lose[signal](service)]
+    return [case for signal in service.scaling.signals() for case in lose[signal](service)] + _count_is_lost(service)
+
+
+def _count_is_lost(service: Service) -> list[Case]:
+    """The autoscaler says NaN while it cannot ask who runs replicas: those that discovery knows are counted then."""
+    assert service.scaling is not None
+    four = min(4, service.scaling.max_replicas)
+    count = written(foreign.AUTOSCALER_REPLICAS, **service.identity)
+    return [
+        Case(
+            name=f"{service.name}: a number of replicas that nobody knows is counted",
+            interval="5s",
+            series=asking(service, four, four).series() | {_divided(count): "0x144"},
+            checks=[
+                desired(service, "4m", four),
+                desired(service, "11m", four),
+                quiet("ScaleNotConverging", "11m", service=service.name),
+            ],
+        )
+    ]
 
 
 def _loss(service: Service, name: str, lost: dict[str, str], removed: tuple[str, ...] = ()) -> list[Case]:
@@ -116,7 +135,7 @@ def _lose_backlog(service: Service) -> list[Case]:
 def not_finite_rules(policy: Policy) -> dict[str, Any]:  # Any: what YAML can hold
     """Rules that make what promtool cannot write: the metrics of the signals, divided by zero."""
     backlogs = [s.scaling.backlog.metric for s in policy.scaling() if s.scaling and s.scaling.backlog]
-    metrics = (names.HTTP_SERVER_ACTIVE_REQUESTS, foreign.HAPROXY_BACKEND_QUEUE, *backlogs)
+    metrics = (names.HTTP_SERVER_ACTIVE_REQUESTS, foreign.HAPROXY_BACKEND_QUEUE, foreign.AUTOSCALER_REPLICAS, *backlogs)
     rules = [
         {"record": metric, "expr": f'sum without (metric) ({_DIVIDED}{{metric="{metric}"}} / 0)'} for metric in metrics
     ]
