@@ -10,13 +10,6 @@ from autoscaler.prometheus_api import OVERRIDE_REPLICAS, OVERRIDE_SET, OVERRIDE_
 from autoscaler.wakes import Path
 from prometheus import foreign
 
-DESIRED: Final = "autoscaler_desired_replicas"
-DECISIONS: Final = "autoscaler_decisions_total"
-REACTION: Final = "autoscaler_reaction_duration_seconds"
-REJECTED: Final = "autoscaler_rejected_webhooks_total"
-WOKEN: Final = "autoscaler_wakes_total"
-ACTUATOR_FAILURES: Final = "autoscaler_actuator_failures_total"
-PROMETHEUS_FAILURES: Final = "autoscaler_prometheus_failures_total"
 _STEPS: Final = {
     Direction.OUT: (Reason.DEMAND, Reason.BELOW_MINIMUM, Reason.PINNED),
     Direction.IN: (Reason.DEMAND, Reason.PINNED),
@@ -56,19 +49,33 @@ class Metrics:
             if owns_replicas
             else None
         )
-        self._desired = obs.gauge(DESIRED, "Replicas ordered last, or kept.", labels=service)
-        self._decisions = obs.counter(DECISIONS, "Decisions made.", labels=("service", "direction", "reason"))
+        self._desired = obs.gauge(foreign.AUTOSCALER_DESIRED, "Replicas ordered last, or kept.", labels=service)
+        self._decisions = obs.counter(
+            foreign.AUTOSCALER_DECISIONS,
+            "Decisions made.",
+            labels=("service", foreign.LABEL_DIRECTION, foreign.LABEL_REASON),
+        )
         self._reaction = obs.histogram(
-            REACTION,
+            foreign.AUTOSCALER_REACTION,
             "Seconds from being woken until an order to add replicas was accepted.",
-            labels=("service", "path"),
+            labels=("service", foreign.LABEL_PATH),
             buckets=_REACTION_BUCKETS_SECONDS,
         )
-        self._rejected = obs.counter(REJECTED, "Webhooks, or alerts in them, that were not taken.", labels=("reason",))
-        self._woken = obs.counter(WOKEN, "Reasons to look at a service.", labels=("service", "path"))
-        self._actuator_failures = obs.counter(ACTUATOR_FAILURES, "Orders that came to nothing.", labels=service)
+        self._rejected = obs.counter(
+            foreign.AUTOSCALER_REJECTED,
+            "Webhooks, or alerts in them, that were not taken.",
+            labels=(foreign.LABEL_REASON,),
+        )
+        self._woken = obs.counter(
+            foreign.AUTOSCALER_WAKES, "Reasons to look at a service.", labels=("service", foreign.LABEL_PATH)
+        )
+        self._actuator_failures = obs.counter(
+            foreign.AUTOSCALER_ACTUATOR_FAILURES, "Orders that came to nothing.", labels=service
+        )
         self._prometheus_failures = obs.counter(
-            PROMETHEUS_FAILURES, "Questions that Prometheus gave no usable answer to.", labels=("reason",)
+            foreign.AUTOSCALER_PROMETHEUS_FAILURES,
+            "Questions that Prometheus gave no usable answer to.",
+            labels=(foreign.LABEL_REASON,),
         )
         self._override_until = obs.gauge(
             OVERRIDE_UNTIL, "When a person's order expires; 0 without one.", labels=service

@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
-from grafana import limits, uids
+from grafana import autoscaler, limits, uids
 from grafana.boards import board
 from grafana.panels import Row, number, time_series
 from grafana.promql import BY_INSTANCE, BY_SERVICE, INSTANCES, SERVICE, WINDOW, quantile, select, total
@@ -30,6 +30,7 @@ def dashboard() -> Dashboard:
             Row(title="Replicas", panels=[replicas(), demand()]),
             Row(title="What asks for them", panels=[in_flight(), cpu(), backlog(), balancer_queue()]),
             Row(title="Whether it helps", panels=[in_flight_by_replica(), skew(), cpu_by_replica(), lag(), threads()]),
+            autoscaler.row(),
         ],
     )
 

@@ -53,7 +53,20 @@ SEND_FAILED_SPANS: Final = "otelcol_exporter_send_failed_spans_total"
 PROBE_SUCCESS: Final = "probe_success"
 LABEL_PROBED: Final = "probed"
 
-# Who knows how many replicas there are to be: our autoscaler, by the label `service`, and kube-state-metrics
+# The autoscaler, about each service that it scales, by the label `service`
 AUTOSCALER_REPLICAS: Final = "autoscaler_running_replicas"
+AUTOSCALER_DESIRED: Final = "autoscaler_desired_replicas"
+AUTOSCALER_DECISIONS: Final = "autoscaler_decisions_total"
+AUTOSCALER_REACTION: Final = "autoscaler_reaction_duration_seconds"
+AUTOSCALER_WAKES: Final = "autoscaler_wakes_total"
+AUTOSCALER_ACTUATOR_FAILURES: Final = "autoscaler_actuator_failures_total"
+# ... and about itself
+AUTOSCALER_REJECTED: Final = "autoscaler_rejected_webhooks_total"
+AUTOSCALER_PROMETHEUS_FAILURES: Final = "autoscaler_prometheus_failures_total"
+LABEL_DIRECTION: Final = "direction"
+LABEL_REASON: Final = "reason"
+LABEL_PATH: Final = "path"
+
+# kube-state-metrics, who knows how many replicas there are to be
 KUBE_REPLICAS: Final = "kube_deployment_status_replicas"
 LABEL_DEPLOYMENT: Final = "deployment"

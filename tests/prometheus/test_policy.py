@@ -58,7 +58,7 @@ def test_a_policy_says_what_is_promised() -> None:
 
 def test_the_committed_policy_is_good() -> None:
     """The file that everything else follows from."""
-    assert set(read(COMMITTED).services) == {"shop", "payments", "worker"}
+    assert set(read(COMMITTED).services) == {"shop", "payments", "worker", "autoscaler"}
 
 
 WRONG = [
