@@ -189,7 +189,7 @@ class Child:
     def _failure(self, sentence: str) -> ProcessFailedError:
         lines = tail(self.log_path, 8)
         shown = "".join(f"\n    {line[:200]}" for line in lines) or "\n    (it printed nothing)"
-        return ProcessFailedError(f"{sentence}. The end of {self.log_path}:{shown}")
+        return ProcessFailedError(f"{sentence}.\n  The end of {self.log_path}:{shown}")
 
     def _note(self, sentence: str) -> None:
         print(f"[{time.strftime('%H:%M:%S')}] {sentence}", file=sys.stderr, flush=True)

@@ -124,8 +124,12 @@ def _status(parsed: argparse.Namespace, state: StateDirectory) -> int:
 def _scale(parsed: argparse.Namespace, state: StateDirectory) -> None:
     request = {"command": "scale", "service": parsed.service, "replicas": parsed.replicas}
     answer = control.ask(state.control_socket, request)
-    count = answer["replicas"]
-    say(f"{answer['service']} has {count} replica{'s' * (count != 1)} now ({answer['seconds']} s).")
+    running = answer["running"]
+    has = f"{answer['service']} has {running} replica{'s' * (running != 1)}"
+    if answer["superseded"]:
+        say(f"Another order took the place of this one: {has} and is to have {answer['target']}.")
+    else:
+        say(f"{has} now ({answer['seconds']} s).")
 
 
 def _spike(parsed: argparse.Namespace, state: StateDirectory) -> None:

@@ -1,10 +1,12 @@
 """
 The supervisor's private door: one JSON object a line in, one out, over a unix socket that only this user can open.
 
-    {"command": "scale", "service": "shop", "replicas": 3}   →   {"ok": true, "service": "shop", "replicas": 3, …}
+    {"command": "scale", "service": "shop", "replicas": 3}   →   {"ok": true, "service": "shop", "running": 3, …}
     anything that cannot be done                             →   {"ok": false, "error": "a sentence"}
 
-Commands: `status`, `scale`, `spike`, `stop`. Requests that change something are carried out one after another.
+Commands: `status`, `replicas`, `scale`, `spike`, `stop`. `scale` answers when the replicas are there, or with
+`"wait": false` as soon as the order is accepted; the newest order of a service holds (`stack.orders`). `replicas` asks
+no process and answers at once: `{"services": {"shop": {"running": 2, "target": 3, "error": ""}, …}}`.
 """
 
 import asyncio
@@ -23,7 +25,7 @@ Answer = dict[str, Any]  # Any: JSON
 Handler = Callable[[Request], Awaitable[Answer]]
 
 _LONGEST_LINE_BYTES: Final = 64 * 1024
-# A scale-in waits for sessions, a scrape and Prometheus; several requests may stand in line.
+# A scale-in waits for sessions, a scrape and Prometheus; a scale-out for starts.
 _ANSWER_SECONDS: Final = 600.0
 
 

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -173,12 +173,23 @@ class _Run:
             return (await self._status(supervisor)).to_json()
 
         async def scale(request: Request) -> Answer:
-            service, count = request.get("service"), request.get("replicas")
-            if not isinstance(service, str) or not isinstance(count, int) or isinstance(count, bool):
-                raise StackError('scale needs {"service": "shop", "replicas": 3}.')
+            service, count, wait = request.get("service"), request.get("replicas"), request.get("wait", True)
+            if (
+                not isinstance(service, str)
+                or not isinstance(count, int)
+                or isinstance(count, bool)
+                or not isinstance(wait, bool)
+            ):
+                raise StackError('scale needs {"service": "shop", "replicas": 3}, and may have "wait": false.')
             before = time.monotonic()
-            await supervisor.scale(service, count)
-            return {"service": service, "replicas": count, "seconds": round(time.monotonic() - before, 1)}
+            order = supervisor.order(service, count)
+            is_newest = await order.settled() if wait else True
+            seconds = round(time.monotonic() - before, 1)
+            now = asdict(supervisor.replicas()[service])
+            return {"service": service, "replicas": count, "superseded": not is_newest, "seconds": seconds, **now}
+
+        async def replicas(_: Request) -> Answer:
+            return {"services": {service: asdict(found) for service, found in supervisor.replicas().items()}}
 
         async def spike(request: Request) -> Answer:
             rate, seconds = request.get("rate_rps"), request.get("duration_seconds")
@@ -191,7 +202,7 @@ class _Run:
             self._told_to_stop.set()
             return {}
 
-        return {"status": status, "scale": scale, "spike": spike, "stop": stop}
+        return {"status": status, "scale": scale, "replicas": replicas, "spike": spike, "stop": stop}
 
 
 def install(style: Style) -> None:

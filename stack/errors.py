@@ -4,6 +4,11 @@
 class StackError(Exception):
     """The command cannot be carried out; the message says why and what to do."""
 
+    @property
+    def sentence(self) -> str:
+        """The message without the log lines it may end with."""
+        return str(self).partition("\n")[0]
+
 
 class ComponentMissingError(StackError):
     """A component is neither installed nor to be had here. The stack may go on without it."""

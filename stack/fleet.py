@@ -11,6 +11,7 @@ import httpx
 from stack.child import Child, Hook, Phase
 from stack.errors import StackError
 from stack.haproxy import HAProxy
+from stack.orders import Order, Orders, Replicas
 from stack.plan import Plan
 from stack.ports import MAX_REPLICAS, any_free, is_free
 from stack.processes import ProcessSpec
@@ -57,28 +58,42 @@ class Fleet:
         self._prometheus = prometheus
         self._running: dict[int, Child] = {}
         self._draining: set[int] = set()
+        self._orders = Orders(self._approach, lambda: len(self._running))
 
     @property
     def children(self) -> list[Child]:
         """The replicas' processes, by slot."""
         return [child for _, child in sorted(self._running.items())]
 
-    async def scale_to(self, count: int) -> None:
+    @property
+    def replicas(self) -> Replicas:
+        """How many there are and how many are ordered; asks nobody."""
+        return self._orders.replicas
+
+    def order(self, count: int) -> Order:
         """
-        Bring the number of replicas to `count`, without losing a request on either way.
+        Have the number of replicas brought to `count`, without losing a request on either way; returns at once.
+
+        The newest order holds. While replicas leave, one for more keeps those that have not begun to stop; while
+        replicas start, one for fewer waits until they have.
+
+        Raises:
+            StackError: it cannot be; or no orders are taken any more.
+
+        """
+        if not 1 <= count <= MAX_REPLICAS:
+            raise StackError(f"{self.service} can have 1 to {MAX_REPLICAS} replicas, not {count}.")
+        return self._orders.place(count)
+
+    async def scale_to(self, count: int) -> bool:
+        """
+        Order a number of replicas and wait for it: whether they are there, or a newer order took this one's place.
 
         Raises:
             StackError: a replica could not be started, or HAProxy did not do as told; those that run go on.
 
         """
-        if not 1 <= count <= MAX_REPLICAS:
-            raise StackError(f"{self.service} can have 1 to {MAX_REPLICAS} replicas, not {count}.")
-        slots = sorted(self._running)
-        if count > len(slots):
-            free = [slot for slot in range(1, MAX_REPLICAS + 1) if slot not in self._running]
-            await self._grow(free[: count - len(slots)])
-        elif count < len(slots):
-            await self._shrink(slots[count:])
+        return await self.order(count).settled()
 
     async def register_again(self) -> None:
         """Give requests to all that are ready and to stay; HAProxy remembers nothing when it is started again."""
@@ -87,13 +102,26 @@ class Fleet:
                 await self._on_ready(child)
 
     async def stop(self) -> None:
-        """End all replicas at once; nothing is drained."""
+        """Take no more orders and end all replicas at once; nothing is drained."""
+        await self._orders.close()
         await asyncio.gather(*(child.stop() for child in self._running.values()))
 
-    async def _grow(self, slots: list[int]) -> None:
+    async def _approach(self, count: int) -> None:
+        slots = sorted(self._running)
+        await self._keep(self._draining - set(slots[count:]))
+        if self._orders.target != count:
+            return
+        if count > len(slots):
+            await self._grow(len(slots), [slot for slot in range(1, MAX_REPLICAS + 1) if slot not in slots])
+        elif count < len(slots):
+            await self._shrink(slots[count:])
+
+    async def _grow(self, present: int, free: list[int]) -> None:
         # The first one alone: what cannot start should fail once, and a start costs a core for seconds.
-        await self._start(slots[0])
-        await together(self._start(slot) for slot in slots[1:])
+        await self._start(free[0])
+        # Seconds later another number may be ordered.
+        missing = max(self._orders.target - present, 0)
+        await together(self._start(slot) for slot in free[1:missing])
 
     async def _start(self, slot: int) -> None:
         name = f"{self.service}-{slot}"
@@ -111,12 +139,11 @@ class Fleet:
     async def _on_ready(self, child: Child) -> None:
         if _slot(child) in self._draining:
             return  # it died on its way out, and its keeper does not know that it is to leave
-        spec = child.spec
-        self._targets.add(Target(service=self.service, replica=spec.name, port=spec.port))
+        self._targets.add(_target(child))
         if self._haproxy is not None:
             # A HAProxy that is away takes everyone in when it is back.
             with contextlib.suppress(StackError):
-                await self._haproxy.put(_slot(child), spec.port)
+                await self._haproxy.put(_slot(child), child.spec.port)
 
     async def _on_death(self, child: Child) -> None:
         # It stays a target: that it does not answer is what `up` is for.
@@ -127,38 +154,38 @@ class Fleet:
     async def _shrink(self, slots: list[int]) -> None:
         self._draining.update(slots)
         try:
-            await self._drain(slots)
-            names = [self._running[slot].spec.name for slot in slots]
-            await self._last_scrape(names)
-            self._targets.remove(*names)
-            await self._until_forgotten(names)
-            await asyncio.gather(*(self._running.pop(slot).stop() for slot in slots))
-            if self._haproxy is not None:
-                for slot in slots:
-                    await self._haproxy.take_out(slot)
-        finally:
-            self._draining.clear()
-
-    async def _drain(self, slots: list[int]) -> None:
-        if self._haproxy is None:
-            return
-        haproxy = self._haproxy
-        try:
-            for slot in slots:
-                await haproxy.drain(slot)
+            if await self._drain(slots) and await self._leave(slots):
+                await self._end(slots)
         except StackError:
-            self._draining.difference_update(slots)
-            await self.register_again()
+            await self._keep(self._draining)
             raise
+
+    async def _keep(self, slots: set[int]) -> None:
+        """Give requests and scrapes back to replicas that were to leave and are not any more."""
+        self._draining = self._draining - slots
+        for slot in sorted(slots):
+            child = self._running[slot]
+            self._targets.add(_target(child))
+            if child.phase is Phase.READY:
+                await self._on_ready(child)
+
+    async def _drain(self, slots: list[int]) -> bool:
+        """Wait until nobody uses the slots; whether they are still to leave."""
+        if self._haproxy is None:
+            return True
+        haproxy = self._haproxy
+        for slot in slots:
+            await haproxy.drain(slot)
 
         async def empty() -> bool:
             status = await haproxy.slots()
             return not any(status[slot].sessions for slot in slots)
 
-        await _eventually(empty, _DRAIN_SECONDS)
+        return await self._while_leaving(slots, empty, _DRAIN_SECONDS)
 
-    async def _last_scrape(self, replicas: list[str]) -> None:
-        """Let the counters' last values be read; no Prometheus, no wait."""
+    async def _leave(self, slots: list[int]) -> bool:
+        """Let Prometheus read the counters' last values and forget the replicas; whether they are still to leave."""
+        replicas = [self._running[slot].spec.name for slot in slots]
         drained = time.time()
 
         async def scraped() -> bool:
@@ -166,18 +193,38 @@ class Fleet:
             seen = await self._prometheus.targets()
             return all(name not in seen or seen[name].last_scrape > drained for name in replicas)
 
-        if self._prometheus is not None:
-            await _eventually(scraped, _LAST_SCRAPE_SECONDS)
-
-    async def _until_forgotten(self, replicas: list[str]) -> None:
-        """Wait until Prometheus has read the target file: or it would see a target down that was stopped on purpose."""
-
         async def forgotten() -> bool:
+            # Or it would see a target down that was stopped on purpose.
             assert self._prometheus is not None
             return not set(replicas) & set(await self._prometheus.targets())
 
-        if self._prometheus is not None:
-            await _eventually(forgotten, _FORGOTTEN_SECONDS)
+        if self._prometheus is not None and not await self._while_leaving(slots, scraped, _LAST_SCRAPE_SECONDS):
+            return False
+        self._targets.remove(*replicas)
+        return self._prometheus is None or await self._while_leaving(slots, forgotten, _FORGOTTEN_SECONDS)
+
+    async def _end(self, slots: list[int]) -> None:
+        await asyncio.gather(*(self._running[slot].stop() for slot in slots))
+        for slot in slots:
+            del self._running[slot]
+            self._draining.discard(slot)
+            if self._haproxy is not None:
+                # One that is away comes back with all slots closed.
+                with contextlib.suppress(StackError):
+                    await self._haproxy.take_out(slot)
+
+    async def _while_leaving(self, slots: list[int], condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+        """Poll until true or the time is over, since an API may be away; whether the slots are still to leave."""
+        end = time.monotonic() + seconds
+        while self._is_leaving(slots) and time.monotonic() < end:
+            with contextlib.suppress(StackError, httpx.HTTPError):
+                if await condition():
+                    break
+            await asyncio.sleep(_POLL_SECONDS)
+        return self._is_leaving(slots)
+
+    def _is_leaving(self, slots: list[int]) -> bool:
+        return sorted(self._running)[self._orders.target :] == slots
 
 
 async def together(starts: Iterable[Awaitable[None]]) -> None:
@@ -197,16 +244,9 @@ async def _run(start: Awaitable[None]) -> None:
     await start
 
 
-async def _eventually(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
-    """Poll until true or the time is over. An API that is away counts as not yet: the wait is bounded."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with contextlib.suppress(StackError, httpx.HTTPError):
-            if await condition():
-                return True
-        await asyncio.sleep(_POLL_SECONDS)
-    return False
-
-
 def _slot(child: Child) -> int:
     return int(child.spec.name.rpartition("-")[2])
+
+
+def _target(child: Child) -> Target:
+    return Target(service=child.spec.service, replica=child.spec.name, port=child.spec.port)

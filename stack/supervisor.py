@@ -15,6 +15,7 @@ from stack.components.catalogue import HAPROXY, PROMETHEUS
 from stack.errors import StackError
 from stack.fleet import Fleet, together
 from stack.haproxy import HAProxy
+from stack.orders import Order, Replicas
 from stack.plan import LOAD, PROBE, SPIKE, Plan, platform
 from stack.probe import Probe
 from stack.processes import PAYMENTS, SHOP, WORKER, ProcessSpec
@@ -48,7 +49,7 @@ class Supervisor:
             for service, balancer in ((WORKER, None), (SHOP, haproxy))
         }
         self._probe = Probe(f"{plan.shop_url}/readyz", plan.ports[PROBE], http)
-        self._changes = asyncio.Lock()
+        self._takes_orders = False
         self._watch: asyncio.Task[None] | None = None
         self._started = time.time()
         self.peak_resident_bytes = 0
@@ -65,21 +66,22 @@ class Supervisor:
         write_atomically(self._plan.state.platform_targets, render(platform(self._plan)))
         await self._probe.start()
         self._watch = asyncio.create_task(self._watch_memory())
-        async with self._changes:
-            await together(self._start_single(spec) for spec in self._plan.foundation())
-            await together((self._start_payments(), self._fleets[WORKER].scale_to(1), self._start_shop(replicas)))
-            if load:
-                await self._start_single(self._plan.load())
+        await together(self._start_single(spec) for spec in self._plan.foundation())
+        self._takes_orders = True
+        await together((self._start_payments(), self._start_fleet(WORKER, 1), self._start_fleet(SHOP, replicas)))
+        if load:
+            await self._start_single(self._plan.load())
 
     async def _start_payments(self) -> None:
         spec = self._plan.payments()
         await self._start_single(spec)
         self._targets.add(Target(service=PAYMENTS, replica=spec.name, port=spec.port))
 
-    async def _start_shop(self, replicas: int) -> None:
-        if not self._plan.has(HAPROXY.name):
-            replicas = 1
-        await self._fleets[SHOP].scale_to(replicas)
+    async def _start_fleet(self, service: str, replicas: int) -> None:
+        await self._fleets[service].scale_to(replicas if self._can_scale(service) else 1)
+
+    def _can_scale(self, service: str) -> bool:
+        return service != SHOP or self._plan.has(HAPROXY.name)
 
     async def stop(self) -> None:
         """Stop everything, those first who use the others. Nothing is left, however it ends."""
@@ -93,9 +95,9 @@ class Supervisor:
         await self._stop_single("prometheus", "jaeger")
         await self._stop_single(*list(self._single))
 
-    async def scale(self, service: str, replicas: int) -> None:
+    def order(self, service: str, replicas: int) -> Order:
         """
-        Bring a service to a number of replicas; requests wait for each other.
+        Have a service brought to a number of replicas; returns at once, and each service goes its own way.
 
         Raises:
             StackError: it cannot be done; the sentence says why.
@@ -104,10 +106,15 @@ class Supervisor:
         fleet = self._fleets.get(service)
         if fleet is None:
             raise StackError(f"{service!r} cannot be scaled; {' and '.join(sorted(self._fleets))} can.")
-        if service == SHOP and not self._plan.has(HAPROXY.name):
+        if not self._can_scale(service):
             raise StackError("The shop cannot be scaled without HAProxy: nothing would share the requests out.")
-        async with self._changes:
-            await fleet.scale_to(replicas)
+        if not self._takes_orders:
+            raise StackError(f"The {service} has not been started yet; ask again when the stack runs.")
+        return fleet.order(replicas)
+
+    def replicas(self) -> dict[str, Replicas]:
+        """What each service has and is to have; nobody is asked."""
+        return {service: fleet.replicas for service, fleet in sorted(self._fleets.items())}
 
     async def spike(self, rate_rps: float, duration_seconds: float) -> None:
         """
@@ -134,7 +141,7 @@ class Supervisor:
             started=self._started,
             shop_url=self._plan.shop_url,
             processes=processes,
-            replicas={service: len(fleet.children) for service, fleet in sorted(self._fleets.items())},
+            replicas={service: replicas.running for service, replicas in self.replicas().items()},
             missing=self._plan.installation.missing,
             peak_resident_bytes=self.peak_resident_bytes,
             first_data_seconds=self.first_data_seconds,

@@ -1,5 +1,6 @@
 """A stack that a test has started, and what tests ask of it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -66,6 +67,15 @@ class RunningStack:
 
     def scale(self, service: str, replicas: int) -> None:
         self.ask("scale", service=service, replicas=replicas)
+
+    def begin_to_scale(self, service: str, replicas: int) -> None:
+        """Give an order and do not wait for it."""
+        self.ask("scale", service=service, replicas=replicas, wait=False)
+
+    def replicas(self, service: str) -> dict[str, Any]:
+        """How many there are, how many are ordered, and why the last order failed."""
+        found: dict[str, Any] = self.ask("replicas")["services"][service]
+        return found
 
     def process_url(self, name: str) -> str:
         process = self.status().process(name)
@@ -161,6 +171,16 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return fields[0] != "Z"
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """A process that keeps its connections and answers nobody."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager

@@ -6,9 +6,7 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -16,7 +14,7 @@ import pytest
 from demo_service.capacity import DEFAULT
 from obslib import names
 from stack.processes import WORKER
-from tests.integration.running import RunningStack, eventually
+from tests.integration.running import RunningStack, eventually, frozen
 
 ORDERS = 30
 REPLICAS = ("shop-1", "shop-2")
@@ -65,16 +63,6 @@ class Customer:
                     return False
                 self._seen_fulfilled.add(order)
         return True
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """A process that keeps its connections and answers nobody."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def readiness(stack: RunningStack, replica: str) -> tuple[int, dict[str, str]]:

@@ -2,13 +2,15 @@
 
 import asyncio
 import itertools
+import json
 import math
 import os
 import signal
 import threading
 import time
+import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -18,8 +20,8 @@ import pytest
 from obslib import names
 from stack.errors import StackError
 from stack.haproxy import HAProxy, SlotStatus
-from stack.processes import SHOP
-from tests.integration.running import RunningStack, eventually
+from stack.processes import SHOP, WORKER
+from tests.integration.running import RunningStack, eventually, frozen
 
 CLIENTS = 6
 REQUESTS_A_KEY = 100
@@ -30,6 +32,7 @@ class Traffic:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._name = uuid.uuid4().hex
         self._stop = threading.Event()
         self.answers: Counter[str] = Counter()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
@@ -51,7 +54,7 @@ class Traffic:
             if self._stop.is_set():
                 return
             # A key may send so many requests a minute; the limit is not what is tested here.
-            headers = {"X-API-Key": f"traffic-{number}-{count // REQUESTS_A_KEY}"}
+            headers = {"X-API-Key": f"{self._name}-{number}-{count // REQUESTS_A_KEY}"}
             try:
                 answer = await http.get(f"{self._url}/v1/products/{count % 50 + 1}", headers=headers)
                 self.answers[str(answer.status_code)] += 1
@@ -110,6 +113,59 @@ def test_scaling_out_and_in_loses_no_request(stack: RunningStack) -> None:
     assert {slot: status.redispatched for slot, status in slots(stack).items()} == redispatched
     # A replica that was asked to leave is forgotten before it stops: nothing ever saw it down.
     assert down_since(stack, asked_to_leave) == []
+
+
+def drained(stack: RunningStack) -> bool:
+    return slots(stack)[3].status.startswith("DRAIN")
+
+
+def forgotten(stack: RunningStack) -> bool:
+    groups = json.loads(stack.state.services_targets.read_text())
+    return "shop-3" not in {group["labels"]["replica"] for group in groups}
+
+
+@pytest.mark.parametrize("moment", [drained, forgotten])
+def test_a_scale_in_that_is_interrupted_by_a_scale_out_loses_no_request(
+    stack: RunningStack, moment: Callable[[RunningStack], bool]
+) -> None:
+    """Those who were to leave serve again at once, as the processes they were, and Prometheus never sees one down."""
+    with two_replicas_afterwards(stack):
+        stack.scale(SHOP, 3)
+        eventually(lambda: scraped(stack) == {"shop-1", "shop-2", "shop-3"}, "three scraped replicas")
+        pids = {slot: stack.pid(f"shop-{slot}") for slot in (1, 2, 3)}
+        redispatched = {slot: status.redispatched for slot, status in slots(stack).items()}
+        asked_to_leave = time.time()
+        with Traffic(stack.url) as traffic:
+            stack.begin_to_scale(SHOP, 1)
+            eventually(lambda: moment(stack), "the third replica is leaving")
+            assert stack.replicas(SHOP) == {"running": 3, "target": 1, "error": ""}
+            stack.scale(SHOP, 4)
+            assert serving(stack) == {1, 2, 3, 4}
+            before = {slot: status.requests for slot, status in slots(stack).items()}
+            eventually(lambda: all(slots(stack)[slot].requests > before[slot] for slot in (2, 3)), "they serve again")
+
+        assert {slot: stack.pid(f"shop-{slot}") for slot in (1, 2, 3)} == pids
+        assert set(traffic.answers) == {"200"}, traffic.answers
+        assert {slot: status.redispatched for slot, status in slots(stack).items()} == redispatched
+        names_of_four = {f"shop-{slot}" for slot in (1, 2, 3, 4)}
+        eventually(lambda: scraped(stack) == names_of_four, "four scraped replicas")
+        assert down_since(stack, asked_to_leave) == []
+
+
+def test_services_do_not_wait_for_each_other(stack: RunningStack) -> None:
+    """A worker's leave hangs on a Prometheus that says nothing; meanwhile the shop gets a replica, and all is told at once."""
+    with two_replicas_afterwards(stack):
+        stack.scale(WORKER, 2)
+        with frozen(stack.pid("prometheus")):
+            stack.begin_to_scale(WORKER, 1)
+            stack.scale(SHOP, 3)
+            assert serving(stack) == {1, 2, 3}
+            assert stack.replicas(WORKER) == {"running": 2, "target": 1, "error": ""}
+            stack.begin_to_scale(WORKER, 2)
+        eventually(
+            lambda: stack.replicas(WORKER) == {"running": 2, "target": 2, "error": ""}, "the second worker stays"
+        )
+        stack.scale(WORKER, 1)
 
 
 def test_the_worker_scales_without_haproxy(stack: RunningStack) -> None:

@@ -21,6 +21,7 @@ from stack.state import ROOT, StateDirectory
 from stack.status import RUNNING
 
 PATIENCE_SECONDS = 60.0
+WAITS_FOR_A_WORD = b'{"command": "scale", "service": "worker", "replicas": 2, "wait": "no"}\n'
 STANDIN = Path(__file__).with_name("standin_services.py")
 
 
@@ -210,13 +211,35 @@ def test_the_worker_scales_and_the_shop_cannot_without_haproxy(up: Up) -> None:
         up.ask("scale", service="shop", replicas=2)
 
 
-def test_scale_requests_stand_in_line(up: Up) -> None:
-    """Two at once: both are carried out, one after the other, and the last word holds."""
+def test_the_newest_of_several_orders_holds(up: Up) -> None:
+    """All are answered, those that were overtaken with that, and what was ordered last is what there is."""
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(lambda count: up.ask("scale", service="worker", replicas=count), (3, 1, 2, 3)))
 
-    assert sorted(str(answer["replicas"]) for answer in answers) == ["1", "2", "3", "3"]
-    assert len(up.pids()) == 3 + int(str(up.ask("status")["replicas"]["worker"]))  # type: ignore[index] # JSON
+    assert [answer["replicas"] for answer in answers] == [3, 1, 2, 3]
+    held = {answer["replicas"] for answer in answers if not answer["superseded"]}
+    worker = replicas(up)["worker"]
+    assert worker == {"running": worker["target"], "target": worker["target"], "error": ""}
+    assert worker["target"] in held
+    assert len(up.pids()) == 3 + worker["running"]
+
+
+def test_an_order_need_not_be_waited_for(up: Up) -> None:
+    """It is accepted with what there is, and carried out."""
+    accepted = up.ask("scale", service="worker", replicas=2, wait=False)
+
+    assert (accepted["running"], accepted["target"]) == (1, 2)
+    assert accepted["seconds"] == 0
+    until(lambda: replicas(up)["worker"] == {"running": 2, "target": 2, "error": ""}, "two workers")
+    # Running from its first moment, ready when it answers: only the latter is the end of the order.
+    up.ask("scale", service="worker", replicas=2)
+    assert up.ask("status")["healthy"] is True
+
+
+def replicas(up: Up) -> dict[str, dict[str, int]]:
+    """What there is of each service, and what was ordered."""
+    services: dict[str, dict[str, int]] = up.ask("replicas")["services"]  # type: ignore[assignment] # JSON
+    return services
 
 
 def test_the_socket_answers_nonsense_with_a_sentence(up: Up) -> None:
@@ -224,7 +247,7 @@ def test_the_socket_answers_nonsense_with_a_sentence(up: Up) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(up.state.control_socket))
         with connection.makefile("rwb") as stream:
-            for line in (b"no json\n", b"[1]\n", b'{"command": "fly"}\n', b'{"command": "scale"}\n'):
+            for line in (b"no json\n", b"[1]\n", b'{"command": "fly"}\n', b'{"command": "scale"}\n', WAITS_FOR_A_WORD):
                 stream.write(line)
                 stream.flush()
                 answer = json.loads(stream.readline())
