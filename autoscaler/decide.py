@@ -6,8 +6,8 @@ hold. Too many replicas cost money, too few cost requests: scaling in asks for m
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -68,6 +68,7 @@ class Signals:
     Args:
         desired: `service:scale_desired:replicas`, oldest first, over the scale-in window.
         running: `service:scale_running:replicas` over the same time.
+        demand: how many each signal asks for, unrounded, by its name; the newest.
         complete: the newest count of demand signals that are finite and reported by every replica; None: unknown.
         scraped: the newest number of replicas that Prometheus scrapes; None: unknown.
         burning: whether an error budget is being burnt too fast.
@@ -78,6 +79,7 @@ class Signals:
 
     desired: Sequence[Sample] = ()
     running: Sequence[Sample] = ()
+    demand: Mapping[str, float] = field(default_factory=dict)
     complete: float | None = None
     scraped: float | None = None
     burning: bool = False
@@ -271,7 +273,7 @@ def _out(state: State, ordered: int, desired: float, limits: Limits, now: float)
     return Decision(
         direction=Direction.OUT,
         reason=Reason.DEMAND,
-        sentence=f"{desired:g} are needed and there are {ordered}.",
+        sentence=f"{desired:g} are needed and there are {ordered}{_asked(state.signals)}.",
         target=target,
         desired=desired,
     )
@@ -337,6 +339,12 @@ def last_change(running: Sequence[Sample]) -> float | None:
         if before.value != after.value:
             return after.at_seconds
     return None
+
+
+def _asked(signals: Signals) -> str:
+    """Which signals ask for how many, the largest first."""
+    asking = sorted(signals.demand.items(), key=lambda signal: (-signal[1], signal[0]))
+    return ": " + ", ".join(f"{name} asks for {count:.3g}" for name, count in asking) if asking else ""
 
 
 def _age(now: float, moment: float | None) -> float:

@@ -63,6 +63,7 @@ class Entry:
                 "desired": _samples(signals.desired),
                 "desired_samples": len(signals.desired),
                 "running": _samples(signals.running),
+                "demand": {signal: _number(count) for signal, count in signals.demand.items()},
                 "signals_complete": _number(signals.complete),
                 "replicas_scraped": _number(signals.scraped),
                 "error_budget_burning": signals.burning,

@@ -9,6 +9,7 @@ from typing import Any, Final
 import httpx
 
 from autoscaler.decide import Override, Sample, Signals
+from obslib import names
 from prometheus import foreign, recorded
 from prometheus.policy import Service
 from prometheus.promql import selector
@@ -17,6 +18,13 @@ OVERRIDE_UNTIL: Final = "autoscaler_override_until_timestamp_seconds"
 OVERRIDE_SET: Final = "autoscaler_override_set_timestamp_seconds"
 OVERRIDE_REPLICAS: Final = "autoscaler_override_replicas"
 
+_SERIES: Final = (
+    recorded.SCALE_DESIRED,
+    recorded.SCALE_RUNNING,
+    recorded.SCALE_DEMAND,
+    recorded.SCALE_DEMAND_COMPLETE,
+    recorded.UP,
+)
 #: A full window of every series of one service is some ten thousand bytes.
 _LONGEST_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _ANSWER_SECONDS: Final = 5.0
@@ -75,11 +83,11 @@ class PrometheusApi:
             PrometheusError: there is no answer that can be used.
 
         """
-        names = (recorded.SCALE_DESIRED, recorded.SCALE_RUNNING, recorded.SCALE_DEMAND_COMPLETE, recorded.UP)
         window = math.ceil(window_seconds * 1000)
         found: dict[str, Sequence[Sample]] = {}
-        for labels, samples in await self._query(_any_of(names, service) + f"[{window}ms]", now):
-            name = labels["__name__"]
+        for labels, samples in await self._query(_any_of(_SERIES, service) + f"[{window}ms]", now):
+            # Only the demand has one series for each signal.
+            name = labels["__name__"] + labels.get(names.LABEL_SIGNAL, "")
             if name in found:
                 raise PrometheusError(Flaw.MALFORMED, f"Prometheus has {name} of {service.name} twice.")
             found[name] = samples
@@ -94,9 +102,15 @@ class PrometheusApi:
         )
         firing = {labels.get(foreign.LABEL_ALERT) for labels, _ in alerts}
         fresh = now - _STALE_SAMPLES * sample_seconds
+        demand = {
+            name.removeprefix(recorded.SCALE_DEMAND): _newest(samples, fresh)
+            for name, samples in found.items()
+            if name.startswith(recorded.SCALE_DEMAND)
+        }
         return Signals(
             desired=found.get(recorded.SCALE_DESIRED, ()),
             running=found.get(recorded.SCALE_RUNNING, ()),
+            demand={signal: count for signal, count in demand.items() if count is not None},
             complete=_newest(found.get(recorded.SCALE_DEMAND_COMPLETE, ()), fresh),
             scraped=_newest(found.get(recorded.UP, ()), fresh),
             burning=_BURN in firing,
@@ -196,8 +210,8 @@ def _identity(service: Service) -> dict[str, str]:
     return {"namespace": "", **service.identity}
 
 
-def _any_of(names: Sequence[str], service: Service) -> str:
-    return selector("", f'__name__=~"{"|".join(names)}"', **_identity(service))
+def _any_of(series: Sequence[str], service: Service) -> str:
+    return selector("", f'__name__=~"{"|".join(series)}"', **_identity(service))
 
 
 def _excerpt(body: bytes) -> str:

@@ -43,6 +43,8 @@ class Prometheus:
         self.values = {
             recorded.SCALE_DESIRED: list(desired),
             recorded.SCALE_RUNNING: list(running),
+            f"{recorded.SCALE_DEMAND} in_flight": [desired[-1] - 0.25],
+            f"{recorded.SCALE_DEMAND} cpu": [0.5],
             recorded.SCALE_DEMAND_COMPLETE: [complete],
             recorded.UP: [scraped],
         }
@@ -58,10 +60,12 @@ class Prometheus:
         else:
             ranged = query.endswith("ms]")
             for name in _NAME.findall(query) if 'service="shop"' in query else ():
-                if name in self.values:
-                    samples = self._samples(self.values[name], now)
+                for key in self.values.keys() & {name, f"{name} in_flight", f"{name} cpu"}:
+                    samples = self._samples(self.values[key], now)
                     place = {"values": samples} if ranged else {"value": samples[-1]}
-                    result.append({"metric": {"__name__": name, "instance": "autoscaler"}, **place})
+                    _, _, signal = key.partition(" ")
+                    labels = {"__name__": name, "instance": "autoscaler", **({"signal": signal} if signal else {})}
+                    result.append({"metric": labels, **place})
         document = {"status": "success", "data": {"resultType": "matrix", "result": result}}
         return 200, json.dumps(document).encode()
 

@@ -183,7 +183,8 @@ async def test_an_alert_wakes_and_the_recorded_number_decides(
     decision = await running.until("demand")
     await ordered(supervisor, ("shop", 4))
     assert (decision["direction"], decision["target"], decision["running"], decision["desired"]) == ("out", 4, 2, 4)
-    assert decision["reason"] == "4 are needed and there are 2."
+    assert decision["reason"] == "4 are needed and there are 2: in_flight asks for 3.75, cpu asks for 0.5."
+    assert decision["inputs"]["demand"] == {"in_flight": 3.75, "cpu": 0.5}
     assert decision["woken_by"] == ["alert 5ef77f1f8a3ecf8d"]
     assert await running.metric('autoscaler_decisions_total{service="shop",direction="out",reason="demand"') == 1
     await running.until_metric('autoscaler_reaction_duration_seconds_count{service="shop",path="alert"', 1)
