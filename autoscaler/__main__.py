@@ -1,6 +1,7 @@
 """`python -m autoscaler`: keeps services at the replicas their rules ask for; `AUTOSCALER_*` variables set it up."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SetupError, ObslibError) as error:
         print(f"autoscaler: {error}", file=sys.stderr)  # noqa: T201 -- there is no logging yet
         return 2
+    # A line for each question to Prometheus, several a second, would bury the decisions; they are counted.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
