@@ -1,0 +1,220 @@
+"""
+The closed loop: load becomes an alert, the alert wakes the autoscaler, replicas come, and they go when they are not needed.
+
+With the real Prometheus, Alertmanager and HAProxy, on the twin of the rules in which five minutes are fifteen seconds;
+replicas, load and the two cores are as slow as ever. What would take real minutes is told by the simulator.
+"""
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from obslib import names
+from prometheus import foreign, recorded
+from stack.components.catalogue import Component
+from stack.processes import SHOP, WORKER
+from tests.integration.running import RunningStack, eventually, frozen, running
+from tests.integration.traffic import Traffic, down_since, slots
+
+# A replica is meant to have three requests in flight: so many clients, each with one, ask for three replicas.
+CLIENTS = 9
+TIME_SCALE = "1/20"
+PATIENCE_SECONDS = 120
+
+
+class Loop:
+    """A stack that scales itself, and what a test asks about it."""
+
+    def __init__(self, stack: RunningStack) -> None:
+        self.stack = stack
+        self.url = stack.process_url("autoscaler")
+
+    def replicas(self, service: str = SHOP) -> dict[str, Any]:
+        found: dict[str, Any] = self.stack.ask("replicas")["services"][service]
+        return found
+
+    def decisions(self, service: str = SHOP) -> list[dict[str, Any]]:
+        """All of them, oldest first."""
+        answer = self.stack.http.get(f"{self.url}/v1/decisions", params={"service": service, "limit": 1000})
+        answer.raise_for_status()
+        found: list[dict[str, Any]] = answer.json()
+        return found[::-1]
+
+    def steps(self, service: str = SHOP, since: int = 0) -> list[dict[str, Any]]:
+        """The decisions that changed something."""
+        return [decision for decision in self.decisions(service)[since:] if decision["direction"] != "hold"]
+
+    def order(self, service: str, **order: object) -> None:
+        """What a person may order."""
+        answer = self.stack.http.put(f"{self.url}/v1/services/{service}/override", json=order, headers=self._person())
+        assert answer.status_code == httpx.codes.OK, answer.text
+
+    def withdraw(self, service: str) -> None:
+        answer = self.stack.http.delete(f"{self.url}/v1/services/{service}/override", headers=self._person())
+        assert answer.status_code == httpx.codes.NO_CONTENT, answer.text
+
+    def _person(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.stack.state.operator_token.read_text().strip()}"}
+
+    @contextmanager
+    def pinned(self, service: str, replicas: int) -> Iterator[None]:
+        """A service at a number of replicas, whatever is asked for."""
+        self.order(service, replicas=replicas, seconds=600)
+        try:
+            self.until(replicas, service)
+            yield
+        finally:
+            self.withdraw(service)
+
+    def until(self, count: int, service: str = SHOP) -> None:
+        """Wait for a number of replicas that nothing is being done about."""
+
+        def reached() -> bool:
+            found = self.replicas(service)
+            return bool(found["running"] == found["target"] == count)
+
+        try:
+            eventually(reached, f"{count} replicas of {service}", PATIENCE_SECONDS)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.decisions(service)[-3:]}") from None
+
+    def balancer_errors(self) -> dict[str, float]:
+        """What HAProxy had to answer itself or to try twice, since it was started."""
+        found = self.stack.query('sum(haproxy_frontend_http_responses_total{code="5xx", proxy="http"}) or vector(0)')
+        redispatched = sum(slot.redispatched for slot in slots(self.stack).values())
+        return {"5xx": float(found[0]["value"][1]), "redispatched": redispatched}
+
+
+@pytest.fixture(scope="module")
+def loop(components: Mapping[str, Component]) -> Iterator[Loop]:
+    """Two replicas of the shop, one worker, and nobody but the autoscaler who changes that."""
+    with (
+        tempfile.TemporaryDirectory(prefix="obslib-loop-") as path,
+        running(Path(path), components, "--time-scale", TIME_SCALE, autoscaler=True) as stack,
+    ):
+        loop = Loop(stack)
+        eventually(
+            lambda: loop.decisions() and loop.decisions()[-1]["cause"] in {"steady", "window"}, "it sees clearly"
+        )
+        yield loop
+
+
+def test_load_becomes_capacity_and_idle_capacity_goes_and_no_request_notices(loop: Loop) -> None:
+    """Every answer is a 200, nothing was tried twice, and no scrape of the shop failed."""
+    loop.until(1)  # nobody needs the second one
+    before, started = loop.balancer_errors(), time.time()
+    first = len(loop.decisions())
+
+    with Traffic(loop.stack.url, CLIENTS) as traffic:
+        loop.until(3)
+        served = {slot: status.requests for slot, status in slots(loop.stack).items()}
+        eventually(
+            lambda: all(slots(loop.stack)[slot].requests > served[slot] + 50 for slot in (1, 2, 3)), "each has requests"
+        )
+    loop.until(1)
+
+    assert set(traffic.answers) == {"200"}, traffic.answers
+    assert traffic.answers["200"] > 1000
+    assert loop.balancer_errors() == before
+    assert down_since(loop.stack, started) == []
+    steps = loop.steps(since=first)
+    assert {step["direction"] for step in steps} == {"out", "in"}
+    assert sorted((step["direction"] for step in steps), reverse=True) == [step["direction"] for step in steps], (
+        "a flap"
+    )
+    assert [step["target"] for step in steps if step["direction"] == "in"] == [2, 1]
+    assert "in_flight asks for" in steps[0]["reason"]
+
+
+def test_the_alerts_came_through_alertmanager(loop: Loop) -> None:
+    """Both of those that wake, though the tick may have been faster."""
+    for alert in ("ServiceScaleOutNeeded", "ServiceScaleInPossible"):
+        assert loop.stack.query(f'max_over_time(ALERTS{{alertname="{alert}", alertstate="firing"}}[10m])'), alert
+    (count,) = loop.stack.query(f'{foreign.AUTOSCALER_WAKES}{{service="{SHOP}", path="alert"}}')
+    assert float(count["value"][1]) > 0
+    refused = loop.stack.query(f"sum({foreign.AUTOSCALER_REJECTED})")
+    assert float(refused[0]["value"][1]) == 0
+
+
+def test_a_decision_can_be_followed_from_the_list_to_its_trace(loop: Loop) -> None:
+    """The trace shows what it asked, and its line is in the log."""
+    step = loop.steps()[-1]
+
+    spans = loop.stack.complete_trace(step["trace_id"], {"autoscaler"})
+
+    assert "decide shop" in {span.name for span in spans}
+    (line,) = loop.stack.log_lines("autoscaler", trace_id=step["trace_id"], event="decided")
+    assert line["reason"] == step["reason"]
+
+
+def test_the_worker_scales_on_its_backlog(loop: Loop) -> None:
+    """While the only worker stands still, orders pile up; a second one works them off, and goes again."""
+    with Traffic(loop.stack.url, 1), frozen(loop.stack.pid("worker-1")):
+        placed = 0
+        while placed < 150:
+            assert loop.stack.order().is_success
+            placed += 1
+        loop.until(2, WORKER)
+
+    loop.until(1, WORKER)
+    out, back = loop.steps(WORKER)
+    assert "backlog asks for" in out["reason"]
+    assert (out["direction"], back["direction"]) == ("out", "in")
+
+
+def test_cpu_above_its_target_for_the_whole_hold_time_adds_one_replica(loop: Loop) -> None:
+    """The classic rule: nearly nothing is in flight, and the decision says that it is the CPU that asks."""
+    with loop.pinned(SHOP, 1):
+        token = loop.stack.state.faults_token.read_text().strip()
+        answer = loop.stack.http.put(
+            f"{loop.stack.process_url('shop-1')}/faults",
+            json={"duration_seconds": 120, "cpu_cores": 1},
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        assert answer.is_success, answer.text
+        asks = f'{recorded.SCALE_DEMAND}{{{names.LABEL_SERVICE}="{SHOP}", signal="cpu"}} == 2'
+        eventually(lambda: loop.stack.query(asks), "the CPU asks for one more", PATIENCE_SECONDS)
+        seen = len(loop.decisions())
+    loop.until(2)
+
+    (step,) = loop.steps(since=seen)
+    assert (step["direction"], step["target"]) == ("out", 2)
+    assert "cpu asks for 2, in_flight asks for 0" in step["reason"]
+    loop.stack.http.delete(
+        f"{loop.stack.process_url('shop-1')}/faults", headers={"Authorization": f"Bearer {token}"}
+    ).raise_for_status()
+
+
+@pytest.mark.parametrize("victim", ["prometheus", "alertmanager", "autoscaler"])
+def test_whoever_of_them_is_gone_no_replica_goes_with_it(loop: Loop, victim: str) -> None:
+    """Killed under load and started again by the supervisor: never fewer replicas, and the loop goes on by itself."""
+    with Traffic(loop.stack.url, CLIENTS) as traffic:
+        loop.until(3)
+        seen = len(loop.decisions())
+        before = loop.stack.pid(victim)
+        os.kill(before, signal.SIGKILL)
+
+        def is_back() -> bool:
+            assert loop.replicas()["running"] >= 3
+            return loop.stack.pid_or_none(victim) not in {before, None}
+
+        eventually(is_back, f"{victim} runs again", PATIENCE_SECONDS)
+        if victim == "autoscaler":
+            seen = 0  # it remembers none
+        eventually(
+            lambda: loop.decisions() and loop.decisions()[-1]["cause"] in {"steady", "window", "in_progress"},
+            "it sees clearly",
+            PATIENCE_SECONDS,
+        )
+        assert loop.replicas()["running"] >= 3
+        assert [step for step in loop.steps(since=seen) if step["direction"] == "in"] == []
+
+    assert set(traffic.answers) == {"200"}, traffic.answers
