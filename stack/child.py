@@ -213,5 +213,5 @@ def clean_environment() -> dict[str, str]:
     return {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(("OTEL_", "SHOP_")) and key.lower() not in proxies
+        if not key.startswith(("OTEL_", "SHOP_", "AUTOSCALER_")) and key.lower() not in proxies
     }

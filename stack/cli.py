@@ -51,14 +51,20 @@ def _parser() -> argparse.ArgumentParser:
         description="The instrumented shop, Prometheus, Jaeger, HAProxy and Redis on this machine.",
     )
     parser.add_argument("--state-dir", type=Path, help="where it keeps everything (default: .stack in the tree)")
-    parser.set_defaults(run=_up, replicas=2, no_load=False, port_base=None, seconds=None)
+    parser.set_defaults(
+        run=_up, replicas=2, no_load=False, no_autoscaler=False, port_base=None, time_scale="1", seconds=None
+    )
     commands = parser.add_subparsers(metavar="COMMAND", title="commands (default: up)")
 
     up = commands.add_parser("up", help="start everything and run until Ctrl-C")
     up.add_argument("--replicas", type=int, default=2, help="shop replicas to begin with, 1 to 8 (default: 2)")
     up.add_argument("--no-load", action="store_true", help="send no requests")
+    up.add_argument("--no-autoscaler", action="store_true", help="let nobody scale but you")
     up.add_argument(
         "--port-base", type=int, help="use the ports from this one on; 0 for free ones (default: fixed ports)"
+    )
+    up.add_argument(
+        "--time-scale", default="1", metavar="1/20", help="make rules, scrapes and alerts so much faster, for tests"
     )
     up.add_argument("--seconds", type=float, help="stop orderly after this time")
     up.set_defaults(run=_up)
@@ -77,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     spike.add_argument("--duration-seconds", type=float, help="(default: the demo's spike)")
     spike.set_defaults(run=_spike)
 
+    notifications = commands.add_parser("notifications", help="whom Alertmanager told what")
+    notifications.add_argument("--last", type=int, default=20, help="how many (default: 20)")
+    notifications.set_defaults(run=_notifications)
+
     trace = commands.add_parser("trace", help="show a trace as a tree")
     trace.add_argument("id", nargs="?", help="32 hexadecimal digits, as in logs, exemplars and traceparent")
     trace.add_argument("--last", action="store_true", help="the newest order that reached the worker")
@@ -94,13 +104,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(parsed: argparse.Namespace, state: StateDirectory) -> None:
-    from stack.demo import Options, up  # noqa: PLC0415 - only this command needs all of it
+    from prometheus.durations import Clock  # noqa: PLC0415 - only this command needs all of it
+    from stack import time_scale  # noqa: PLC0415
+    from stack.demo import Options, up  # noqa: PLC0415
 
     options = Options(
         state=state,
         replicas=parsed.replicas,
         load=not parsed.no_load,
+        autoscaler=not parsed.no_autoscaler,
         port_base=parsed.port_base,
+        clock=Clock(time_scale.parse(parsed.time_scale)),
         run_seconds=parsed.seconds,
     )
     up(options, Style.of(sys.stdout))
@@ -140,6 +154,13 @@ def _spike(parsed: argparse.Namespace, state: StateDirectory) -> None:
     duration = parsed.duration_seconds or DEFAULT.spike_seconds
     control.ask(state.control_socket, {"command": "spike", "rate_rps": rate, "duration_seconds": duration})
     say(f"Sending {rate:g} requests a second for {duration:g} s, on top of the {steady:g} that are there.")
+
+
+def _notifications(parsed: argparse.Namespace, state: StateDirectory) -> None:
+    from stack import notifications  # noqa: PLC0415 - only this command needs it
+
+    told = notifications.NotificationLog(state.notifications).last(parsed.last)
+    say(notifications.render(told, Style.of(sys.stdout)))
 
 
 def _trace(parsed: argparse.Namespace, state: StateDirectory) -> None:

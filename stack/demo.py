@@ -4,14 +4,15 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import httpx
 
+from prometheus.durations import Clock
 from stack import pages, readiness, screen
-from stack.components.catalogue import JAEGER
+from stack.components.catalogue import JAEGER, PROMETHEUS
 from stack.components.install import Installation, install_all
 from stack.components.progress import Progress, elapsed
 from stack.control import Answer, ControlServer, Handler, Request
@@ -35,7 +36,9 @@ class Options:
     state: StateDirectory
     replicas: int = 2
     load: bool = True
+    autoscaler: bool = True
     port_base: int | None = None
+    clock: Clock = field(default_factory=Clock)
     run_seconds: float | None = None
 
 
@@ -65,11 +68,15 @@ def _plan(options: Options, installation: Installation) -> Plan:
     for note in notes:
         say(f"  {note}")
     options.state.new_secret(options.state.faults_token)
+    options.state.new_secret(options.state.operator_token)
     return Plan(
         state=options.state,
         ports=ports,
         installation=installation,
         redis_password=options.state.new_secret(options.state.run / "redis-password"),
+        webhook_token=options.state.new_secret(options.state.webhook_token),
+        clock=options.clock,
+        autoscales=options.autoscaler and PROMETHEUS.name in installation.components,
     )
 
 

@@ -6,8 +6,8 @@ from typing import Final
 import httpx
 
 from obslib import names
-from stack.components.catalogue import HAPROXY, PROMETHEUS
-from stack.plan import Plan
+from stack.components.catalogue import ALERTMANAGER, HAPROXY, PROMETHEUS
+from stack.plan import AUTOSCALER, Plan
 from stack.processes import SHOP
 
 REPLICAS_UP: Final = f'count(up{{{names.LABEL_SERVICE}="{SHOP}"}} == 1)'
@@ -35,6 +35,10 @@ def _candidates(plan: Plan) -> dict[str, tuple[str, ...]]:
         # Debian's Prometheus has the old pages only, and drops the query on the way from /graph to them.
         pages["Prometheus"] = (plan.url("prometheus", f"/classic{graph}"), plan.url("prometheus", graph))
         pages["its targets"] = (plan.url("prometheus", "/classic/targets"), plan.url("prometheus", "/targets"))
+    if plan.has(ALERTMANAGER.name):
+        pages["Alertmanager"] = (plan.url("alertmanager"),)
+    if plan.autoscales:
+        pages["why it scaled"] = (plan.url(AUTOSCALER, "/v1/decisions"),)
     if plan.has(HAPROXY.name):
         pages["HAProxy"] = (plan.url("haproxy_metrics", "/metrics"),)
     return pages

@@ -1,22 +1,25 @@
 """Which processes the stack has, with what settings: the one place where commands and environments are written."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from obslib import names
-from stack.components.catalogue import HAPROXY, JAEGER, PROMETHEUS, REDIS, Component
+from prometheus.durations import Clock
+from stack.components.catalogue import HAPROXY, JAEGER, REDIS
 from stack.components.install import Installation
 from stack.ports import HOST
 from stack.processes import PAYMENTS, SHOP, WORKER, ProcessSpec
 from stack.state import ROOT, StateDirectory
-from stack.targets import Target
 
 MEBIBYTE: Final = 1024 * 1024
 LOAD: Final = "load"
 SPIKE: Final = "spike"
 PROBE: Final = "probe"
+AUTOSCALER: Final = "autoscaler"
+# How often the autoscaler looks though no alert wakes it.
+_TICK: Final = "15s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,9 @@ class Plan:
         ports: by the names of `stack.ports.PREFERRED`.
         installation: what there is; a missing component's processes are left out and the others told so.
         redis_password: asked for by Redis, known to this user's processes only.
+        webhook_token: shown by Alertmanager to whom it tells.
+        autoscales: whether the autoscaler is a part of it.
+        clock: makes the durations of rules, scrapes and alerts shorter, for tests.
 
     """
 
@@ -36,6 +42,9 @@ class Plan:
     ports: dict[str, int]
     installation: Installation
     redis_password: str = ""
+    webhook_token: str = ""
+    autoscales: bool = False
+    clock: Clock = field(default_factory=Clock)
 
     def has(self, name: str) -> bool:
         return name in self.installation.components
@@ -48,98 +57,10 @@ class Plan:
     def url(self, port_name: str, path: str = "") -> str:
         return f"http://{HOST}:{self.ports[port_name]}{path}"
 
-    def foundation(self) -> list[ProcessSpec]:
-        """What services stand on, in any order."""
-        made = {
-            REDIS.name: self._redis,
-            JAEGER.name: self._jaeger,
-            PROMETHEUS.name: self._prometheus,
-            HAPROXY.name: self._haproxy,
-        }
-        return [make(self.installation.components[name]) for name, make in made.items() if self.has(name)]
-
-    def _redis(self, component: Component) -> ProcessSpec:
-        settings = self.state.run / "redis.conf"
-        self.state.write_secret(
-            settings,
-            f"bind {HOST}\nport {self.ports['redis']}\nrequirepass {self.redis_password}\ndir {self.state.data}\n"
-            # Nothing is kept: the outbox in the database publishes again what was lost.
-            'save ""\nappendonly no\n'
-            # Only what has an expiry, the cache, may be evicted; queued jobs have none.
-            f"maxmemory {64 * MEBIBYTE}\nmaxmemory-policy volatile-lru\n",
-        )
-        return ProcessSpec(
-            name="redis",
-            service="redis",
-            command=(component.command("redis-server"), str(settings)),
-            environment=component.environment(),
-            port=self.ports["redis"],
-        )
-
-    def _jaeger(self, component: Component) -> ProcessSpec:
-        return ProcessSpec(
-            name="jaeger",
-            service="jaeger",
-            command=(component.command("jaeger"), "--config", str(ROOT / "deploy" / "jaeger.yaml")),
-            environment={
-                **component.environment(),
-                "JAEGER_HOST": HOST,
-                "JAEGER_QUERY_PORT": str(self.ports["jaeger"]),
-                "JAEGER_QUERY_GRPC_PORT": str(self.ports["jaeger_query_grpc"]),
-                "JAEGER_OTLP_HTTP_PORT": str(self.ports["jaeger_otlp_http"]),
-                "JAEGER_OTLP_GRPC_PORT": str(self.ports["jaeger_otlp_grpc"]),
-                "JAEGER_HEALTH_PORT": str(self.ports["jaeger_health"]),
-                "JAEGER_METRICS_PORT": str(self.ports["jaeger_metrics"]),
-                "GOMEMLIMIT": "400MiB",
-            },
-            port=self.ports["jaeger"],
-            url=self.url("jaeger"),
-            ready_url=self.url("jaeger_health", "/status"),
-        )
-
-    def _prometheus(self, component: Component) -> ProcessSpec:
-        settings = self.state.config / "prometheus.yml"
-        settings.write_text((ROOT / "prometheus" / "prometheus.yml").read_text())
-        rules = self.state.config / "rules"
-        rules.unlink(missing_ok=True)
-        rules.symlink_to(ROOT / "prometheus" / "generated" / "rules")
-        assets = component.shared_file("usr/share/prometheus/web")
-        return ProcessSpec(
-            name="prometheus",
-            service="prometheus",
-            command=(
-                component.command("prometheus"),
-                f"--config.file={settings}",
-                f"--storage.tsdb.path={self.state.data / 'prometheus'}",
-                "--storage.tsdb.retention.time=15d",
-                "--storage.tsdb.retention.size=2GB",
-                f"--web.listen-address={HOST}:{self.ports['prometheus']}",
-                "--enable-feature=exemplar-storage",
-                *([f"--web.local-assets={assets}"] if assets else []),
-            ),
-            environment={**component.environment(), "GOMEMLIMIT": "300MiB"},
-            port=self.ports["prometheus"],
-            url=self.url("prometheus"),
-            ready_url=self.url("prometheus", "/-/ready"),
-        )
-
-    def _haproxy(self, component: Component) -> ProcessSpec:
-        return ProcessSpec(
-            name="haproxy",
-            service="haproxy",
-            command=(component.command("haproxy"), "-db", "-f", str(ROOT / "deploy" / "haproxy.cfg")),
-            environment={
-                **component.environment(),
-                "HAPROXY_HOST": HOST,
-                "HAPROXY_PORT": str(self.ports["http"]),
-                "HAPROXY_METRICS_PORT": str(self.ports["haproxy_metrics"]),
-                "HAPROXY_SOCKET": str(self.state.haproxy_socket),
-            },
-            port=self.ports["http"],
-            url=self.url("http"),
-            ready_url=self.url("haproxy_metrics", "/healthz"),
-            stop_seconds=5,
-        )
+    @property
+    def scale_url(self) -> str:
+        """Who is woken by alerts that ask for replicas; without an autoscaler they are messages as others are."""
+        return self.url("autoscaler", "/alerts") if self.autoscales else self.url("notifications", "/scale")
 
     def payments(self) -> ProcessSpec:
         return ProcessSpec(
@@ -176,6 +97,33 @@ class Plan:
             ready_url=self.url(name, "/readyz"),
         )
 
+    def autoscaler(self) -> ProcessSpec:
+        """Decides how many replicas there are; the supervisor carries it out."""
+        settings = {
+            "HOST": HOST,
+            "PORT": str(self.ports[AUTOSCALER]),
+            "POLICY_FILE": str(ROOT / "prometheus" / "policy.yml"),
+            "PROMETHEUS_URL": self.url("prometheus"),
+            "ACTUATOR": "processes",
+            "SUPERVISOR_SOCKET": str(self.state.control_socket),
+            "WEBHOOK_TOKEN_FILE": str(self.state.webhook_token),
+            "OPERATOR_TOKEN_FILE": str(self.state.operator_token),
+            "TICK_SECONDS": f"{float(self.clock(_TICK).seconds):g}",
+            "TIME_SCALE": str(self.clock.scale),
+        }
+        return ProcessSpec(
+            name=AUTOSCALER,
+            service=AUTOSCALER,
+            command=(sys.executable, "-m", "autoscaler"),
+            environment={
+                **self._telemetry_environment(AUTOSCALER, AUTOSCALER),
+                **{f"AUTOSCALER_{name}": value for name, value in settings.items()},
+            },
+            port=self.ports[AUTOSCALER],
+            url=self.url(AUTOSCALER),
+            ready_url=self.url(AUTOSCALER, "/readyz"),
+        )
+
     def load(self) -> ProcessSpec:
         return ProcessSpec(
             name=LOAD, service=LOAD, command=_demo("load", "--url", self.shop_url, "--shape", "steady"), stop_seconds=10
@@ -188,9 +136,7 @@ class Plan:
 
     def _service_environment(self, service: str, instance: str) -> dict[str, str]:
         environment = {
-            "PYTHONUNBUFFERED": "1",
-            "OTEL_SERVICE_NAME": service,
-            "OTEL_RESOURCE_ATTRIBUTES": f"{names.RESOURCE_SERVICE_INSTANCE_ID}={instance}",
+            **self._telemetry_environment(service, instance),
             "SHOP_DATABASE_URL": f"sqlite+aiosqlite:///{self.state.data / 'shop.db'}",
             "SHOP_PAYMENTS_URL": self.url("payments"),
             "SHOP_FAULTS_TOKEN_FILE": str(self.state.faults_token),
@@ -198,12 +144,21 @@ class Plan:
         }
         if self.has(HAPROXY.name):
             environment["SHOP_TRUSTED_PROXY"] = HOST
-        if self.has(JAEGER.name):
-            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.url("jaeger_otlp_http")
-        else:
-            # The default would be whatever listens on port 4318 of this machine.
-            environment["OTEL_TRACES_EXPORTER"] = "none"
         return environment
+
+    def _telemetry_environment(self, service: str, instance: str) -> dict[str, str]:
+        # Without Jaeger the default would be whatever listens on port 4318 of this machine.
+        traces = (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": self.url("jaeger_otlp_http")}
+            if self.has(JAEGER.name)
+            else {"OTEL_TRACES_EXPORTER": "none"}
+        )
+        return {
+            "PYTHONUNBUFFERED": "1",
+            "OTEL_SERVICE_NAME": service,
+            "OTEL_RESOURCE_ATTRIBUTES": f"{names.RESOURCE_SERVICE_INSTANCE_ID}={instance}",
+            **traces,
+        }
 
     def _shared_stores(self) -> dict[str, str]:
         if self.has(REDIS.name):
@@ -220,22 +175,6 @@ class Plan:
 
 def _demo(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "demo_service", *arguments)
-
-
-def platform_targets(plan: Plan) -> dict[str, int]:
-    """The metrics ports of what the services stand on."""
-    ports = {
-        HAPROXY.name: plan.ports["haproxy_metrics"],
-        JAEGER.name: plan.ports["jaeger_metrics"],
-        PROMETHEUS.name: plan.ports["prometheus"],
-    }
-    return {name: port for name, port in ports.items() if plan.has(name)}
-
-
-def platform(plan: Plan) -> list[Target]:
-    """What Prometheus scrapes beside the services: what they stand on, and the probe that asks for the shop."""
-    found = [Target(service=name, replica=name, port=port) for name, port in platform_targets(plan).items()]
-    return [*found, Target(service=PROBE, replica=PROBE, port=plan.ports[PROBE], probed=SHOP)]
 
 
 def state_file(path: Path) -> str:

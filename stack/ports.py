@@ -26,6 +26,9 @@ PREFERRED: Final[Mapping[str, int]] = {
     **{f"shop-{number}": 8100 + number for number in range(1, MAX_REPLICAS + 1)},
     **{f"worker-{number}": 8200 + number for number in range(1, MAX_REPLICAS + 1)},
     "probe": 9115,
+    "alertmanager": 9093,
+    "autoscaler": 9095,
+    "notifications": 9096,
 }
 
 # Below the range the kernel takes outgoing connections' ports from, so that none of those grabs a port between our look

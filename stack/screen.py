@@ -12,6 +12,8 @@ from stack.status import RUNNING, ProcessStatus, StackStatus
 from stack.terminal import Style
 
 _LABEL_WIDTH: Final = 16
+# The watchdog comes every minute; two lost ones and a late third are no accident.
+_SILENT_SECONDS: Final = 200.0
 
 
 def command(state_directory: str) -> str:
@@ -65,6 +67,8 @@ def render_status(status: StackStatus, style: Style) -> str:
     """The table of `status`."""
     lines = [f"  {style.strong(_headline(status))}", "", *_table(status, style), ""]
     lines += [_entry("faults' token", state_file(Path(status.faults_token_file)))]
+    if "alertmanager" not in status.missing:
+        lines.append(_entry("watchdog", _watchdog(status, style)))
     lines += [f"  {style.error('Missing')}: {sentence}" for sentence in status.missing.values()]
     return "\n".join(lines)
 
@@ -72,6 +76,15 @@ def render_status(status: StackStatus, style: Style) -> str:
 def memory(resident: int) -> str:
     """Resident memory for a person: `611 MiB`."""
     return f"{resident / MEBIBYTE:.0f} MiB"
+
+
+def _watchdog(status: StackStatus, style: Style) -> str:
+    age = status.watchdog_age_seconds
+    if age is None:
+        return style.error("not heard yet: no alert would reach anybody")
+    if age > _SILENT_SECONDS * status.time_scale:
+        return style.error(f"silent for {elapsed(age)}: no alert would reach anybody")
+    return style.good(f"alive, heard {elapsed(age)} ago")
 
 
 def _headline(status: StackStatus) -> str:

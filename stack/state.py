@@ -74,6 +74,26 @@ class StateDirectory:
     def platform_targets(self) -> Path:
         return self.config / "targets" / "platform.json"
 
+    @property
+    def alertmanager_targets(self) -> Path:
+        return self.config / "targets" / "alertmanagers.json"
+
+    @property
+    def autoscaler_targets(self) -> Path:
+        return self.config / "targets" / "autoscaler.json"
+
+    @property
+    def webhook_token(self) -> Path:
+        return self.run / "webhook-token"
+
+    @property
+    def operator_token(self) -> Path:
+        return self.run / "operator-token"
+
+    @property
+    def notifications(self) -> Path:
+        return self.logs / "notifications.log"
+
     def create(self) -> None:
         """Make the directories; `run/` belongs to this user alone."""
         for directory in (self.config / "targets", self.data, self.logs):

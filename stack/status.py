@@ -30,7 +30,8 @@ class StackStatus:
 
     Credentials are named by their file, never by their value. `peak_resident_bytes` is the largest sum of the
     processes' resident memory seen; `first_data_seconds` counts from the first process' start to the first request
-    that Prometheus knew of.
+    that Prometheus knew of. `watchdog_age_seconds` is how long ago Alertmanager's always-firing alert came last, None
+    before the first time; it comes every minute, times `time_scale`, while alerts reach people.
     """
 
     state_directory: str
@@ -44,6 +45,8 @@ class StackStatus:
     peak_resident_bytes: int = 0
     first_data_seconds: float | None = None
     faults_token_file: str = ""
+    watchdog_age_seconds: float | None = None
+    time_scale: float = 1.0
 
     @property
     def resident_bytes(self) -> int:

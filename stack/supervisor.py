@@ -11,18 +11,21 @@ import psutil
 
 from stack import readiness
 from stack.child import Child, Hook, Phase
-from stack.components.catalogue import HAPROXY, PROMETHEUS
+from stack.components.catalogue import ALERTMANAGER, HAPROXY, PROMETHEUS
 from stack.errors import StackError
 from stack.fleet import Fleet, together
+from stack.foundation import foundation, platform
 from stack.haproxy import HAProxy
+from stack.notifications import NotificationLog
 from stack.orders import Order, Replicas
-from stack.plan import LOAD, PROBE, SPIKE, Plan, platform
+from stack.plan import AUTOSCALER, LOAD, PROBE, SPIKE, Plan
 from stack.probe import Probe
 from stack.processes import PAYMENTS, SHOP, WORKER, ProcessSpec
 from stack.prometheus_api import PrometheusApi
+from stack.receiver import Receiver
 from stack.state import write_atomically
 from stack.status import ProcessStatus, StackStatus
-from stack.targets import Target, TargetFile, render
+from stack.targets import Target, TargetFile, render, render_addresses
 
 _MEMORY_SECONDS: Final = 5.0
 
@@ -49,6 +52,8 @@ class Supervisor:
             for service, balancer in ((WORKER, None), (SHOP, haproxy))
         }
         self._probe = Probe(f"{plan.shop_url}/readyz", plan.ports[PROBE], http)
+        log = NotificationLog(plan.state.notifications)
+        self._receiver = Receiver(plan.ports["notifications"], plan.webhook_token, log)
         self._takes_orders = False
         self._watch: asyncio.Task[None] | None = None
         self._started = time.time()
@@ -63,14 +68,26 @@ class Supervisor:
             ProcessFailedError: something did not start; what did is still running and has to be stopped.
 
         """
-        write_atomically(self._plan.state.platform_targets, render(platform(self._plan)))
+        self._write_targets()
         await self._probe.start()
+        await self._receiver.start()
         self._watch = asyncio.create_task(self._watch_memory())
-        await together(self._start_single(spec) for spec in self._plan.foundation())
+        await together(self._start_single(spec) for spec in foundation(self._plan))
         self._takes_orders = True
         await together((self._start_payments(), self._start_fleet(WORKER, 1), self._start_fleet(SHOP, replicas)))
+        write_atomically(self._plan.state.platform_targets, render(platform(self._plan, probed=True)))
         if load:
             await self._start_single(self._plan.load())
+        if self._plan.autoscales:
+            await self._start_single(self._plan.autoscaler())
+
+    def _write_targets(self) -> None:
+        state, ports = self._plan.state, self._plan.ports
+        write_atomically(state.platform_targets, render(platform(self._plan, probed=False)))
+        alertmanagers = [ports["alertmanager"]] if self._plan.has(ALERTMANAGER.name) else []
+        write_atomically(state.alertmanager_targets, render_addresses(alertmanagers))
+        autoscaler = Target(service=AUTOSCALER, replica=AUTOSCALER, port=ports["autoscaler"])
+        write_atomically(state.autoscaler_targets, render([autoscaler] if self._plan.autoscales else []))
 
     async def _start_payments(self) -> None:
         spec = self._plan.payments()
@@ -88,12 +105,14 @@ class Supervisor:
         if self._watch is not None:
             self._watch.cancel()
         await self._probe.stop()
+        await self._stop_single(AUTOSCALER)
         await self._stop_single(SPIKE, LOAD)
         await self._fleets[SHOP].stop()
         await self._fleets[WORKER].stop()
         await self._stop_single(PAYMENTS, "haproxy")
         await self._stop_single("prometheus", "jaeger")
         await self._stop_single(*list(self._single))
+        await self._receiver.stop()
 
     def order(self, service: str, replicas: int) -> Order:
         """
@@ -146,6 +165,8 @@ class Supervisor:
             peak_resident_bytes=self.peak_resident_bytes,
             first_data_seconds=self.first_data_seconds,
             faults_token_file=str(self._plan.state.faults_token),
+            watchdog_age_seconds=self._receiver.watchdog_age_seconds,
+            time_scale=float(self._plan.clock.scale),
         )
 
     def _children(self) -> list[Child]:

@@ -40,6 +40,11 @@ def render(targets: Iterable[Target]) -> str:
     return json.dumps(groups, indent=2) + "\n"
 
 
+def render_addresses(ports: Iterable[int]) -> str:
+    """The text of a target file without names: of Alertmanagers, which are told and not scraped by it."""
+    return json.dumps([{"targets": [f"{HOST}:{port}" for port in ports]}], indent=2) + "\n"
+
+
 class TargetFile:
     """
     The target file of the services, with what is in it.

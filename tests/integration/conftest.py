@@ -32,19 +32,20 @@ def components() -> Mapping[str, Component]:
 @pytest.fixture
 def state_directory(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A directory for a stack of the test's own."""
-    with _directory(request) as path:
+    with a_directory(request) as path:
         yield path
 
 
 @pytest.fixture(scope="session")
 def stack(components: Mapping[str, Component], request: pytest.FixtureRequest) -> Iterator[RunningStack]:
-    """The whole stack without load: two shop replicas, payments, one worker. A test leaves it as it found it."""
-    with _directory(request) as path, running(path, components) as stack:
+    """The whole stack without load and autoscaler: two shop replicas, payments, one worker. A test leaves it as it found it."""
+    with a_directory(request) as path, running(path, components) as stack:
         yield stack
 
 
 @contextmanager
-def _directory(request: pytest.FixtureRequest) -> Iterator[Path]:
+def a_directory(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A directory for a stack, kept after a failure."""
     # Not pytest's own directory: another run may clear it away, and sockets need a short path. Kept after a failure, since
     # it has the logs.
     path = Path(tempfile.mkdtemp(prefix="obslib-stack-"))

@@ -184,10 +184,12 @@ def frozen(pid: int) -> Iterator[None]:
 
 
 @contextmanager
-def running(path: Path, components: Mapping[str, Component], *options: str) -> Iterator[RunningStack]:
-    """A stack for the length of a `with`."""
+def running(
+    path: Path, components: Mapping[str, Component], *options: str, autoscaler: bool = False
+) -> Iterator[RunningStack]:
+    """A stack for the length of a `with`; without the autoscaler nobody but the test scales it."""
     state = StateDirectory.at(path)
-    process = start(state, "--no-load", *options)
+    process = start(state, "--no-load", *([] if autoscaler else ["--no-autoscaler"]), *options)
     try:
         wait_until_up(process, state)
         stack = RunningStack(state, components, process)

@@ -42,7 +42,7 @@ def test_every_printed_page_loads_and_is_not_empty(stack: RunningStack) -> None:
     """Prometheus' pages among them, with the scripts they are drawn by."""
     pages = stack.status().pages
 
-    assert set(pages) >= {"the shop", "its metrics", "Prometheus", "its targets", "HAProxy"}
+    assert set(pages) >= {"the shop", "its metrics", "Prometheus", "its targets", "Alertmanager", "HAProxy"}
     said = (stack.state.path / "up.log").read_text()
     for url in pages.values():
         assert url in said
@@ -66,7 +66,8 @@ def test_status_tells_programs_what_it_tells_people(stack: RunningStack) -> None
     token = Path(status.faults_token_file).read_text().strip()
     password = (stack.state.run / "redis-password").read_text().strip()
     said = (stack.state.path / "up.log").read_text()
-    for secret in (token, password):
+    webhook, operator = (path.read_text().strip() for path in (stack.state.webhook_token, stack.state.operator_token))
+    for secret in (token, password, webhook, operator):
         assert secret not in for_programs.stdout + for_people.stdout + said
 
 

@@ -34,7 +34,6 @@ NO_STREAMS = "no route of the shop answers in several pieces"
 NO_WEBSOCKETS = "the shop has no WebSocket"
 NO_TASKS = "no route of the shop leaves work for after the response"
 ONE_WEEK = "this Prometheus is minutes old"
-NO_ALERTMANAGER = "no Alertmanager runs"
 #: Queries without data in a healthy shop, by dashboard, panel and letter, with the reason. One that has data fails, too.
 SILENT: Mapping[tuple[str, str, str], str] = {
     (uids.SERVICE, "Requests, and a week ago", "B"): ONE_WEEK,
@@ -46,8 +45,6 @@ SILENT: Mapping[tuple[str, str, str], str] = {
     (uids.SERVICE, "WebSocket messages", "A"): NO_WEBSOCKETS,
     (uids.SERVICE, "WebSocket lifetime, p50", "A"): NO_WEBSOCKETS,
     (uids.SERVICE, "WebSockets closed", "A"): NO_WEBSOCKETS,
-    (uids.PIPELINE, "Notifications", "A"): NO_ALERTMANAGER,
-    (uids.PIPELINE, "Notifications", "B"): NO_ALERTMANAGER,
 }
 #: Those that have data while something goes wrong, and else none.
 ONLY_IN_TROUBLE: Mapping[tuple[str, str, str], str] = {

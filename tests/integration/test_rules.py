@@ -64,7 +64,7 @@ def test_promtool_accepts_the_rules_and_the_configuration(promtool: Component, t
         assert "FAILED" not in run(promtool, "promtool", "check", "rules", "--lint-fatal", *files)
     shutil.copy(RULES / "prometheus.yml", tmp_path)
     (tmp_path / "targets").mkdir()
-    for name in ("services", "platform", "alertmanagers"):
+    for name in ("services", "autoscaler", "platform", "alertmanagers"):
         (tmp_path / "targets" / f"{name}.json").write_text("[]\n")
 
     assert "rule files found" in run(promtool, "promtool", "check", "config", str(tmp_path / "prometheus.yml"))

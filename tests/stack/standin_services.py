@@ -34,7 +34,9 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         _serve(sys.argv[2:])
     else:
-        missing = {name: f"{name} is not there." for name in ("prometheus", "jaeger", "haproxy", "redis")}
+        missing = {
+            name: f"{name} is not there." for name in ("prometheus", "alertmanager", "jaeger", "haproxy", "redis")
+        }
         with (
             mock.patch("stack.demo.install_all", return_value=Installation(missing=missing)),
             mock.patch("stack.plan._demo", _standin),

@@ -1,5 +1,6 @@
 """The screen, whole."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,27 @@ def test_status_is_the_same_for_programs(status: StackStatus) -> None:
     assert document["healthy"] is False
     assert document["resident_bytes"] == 136 * MEBIBYTE
     assert document["faults_token_file"] == "/demo/run/faults-token"
+
+
+@pytest.mark.parametrize(
+    ("age", "time_scale", "said"),
+    [
+        (None, 1.0, "not heard yet: no alert would reach anybody"),
+        (70.0, 1.0, "alive, heard 1 min 10 s ago"),
+        (300.0, 1.0, "silent for 5 min 00 s: no alert would reach anybody"),
+        (9.0, 0.05, "alive, heard 9.0 s ago"),
+        (15.0, 0.05, "silent for 15.0 s: no alert would reach anybody"),
+    ],
+)
+def test_status_says_whether_the_watchdog_lives(
+    status: StackStatus, age: float | None, time_scale: float, said: str
+) -> None:
+    """As long as it comes, alerts reach people; a faster stack hears it more often."""
+    changed = replace(status, watchdog_age_seconds=age, time_scale=time_scale)
+
+    assert f"    watchdog         {said}" in screen.render_status(changed, Style()).splitlines()
+    without = replace(changed, missing={"alertmanager": "Go is not installed."})
+    assert "watchdog" not in screen.render_status(without, Style())
 
 
 DEMO = """\

@@ -111,7 +111,7 @@ def test_it_runs_without_any_component(up: Up) -> None:
     assert status["healthy"] is True
     assert status["shop_url"] == processes[0]["url"]
     assert "Missing: jaeger is not there." in run("--state-dir", str(up.state.path), "status").stdout
-    assert sorted(status["missing"]) == ["haproxy", "jaeger", "prometheus", "redis"]  # type: ignore[call-overload] # JSON
+    assert sorted(status["missing"]) == ["alertmanager", "haproxy", "jaeger", "prometheus", "redis"]  # type: ignore[call-overload] # JSON
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -209,6 +209,20 @@ def test_the_worker_scales_and_the_shop_cannot_without_haproxy(up: Up) -> None:
 
     with pytest.raises(StackError, match="cannot be scaled without HAProxy"):
         up.ask("scale", service="shop", replicas=2)
+
+
+def test_the_probe_asks_for_a_shop_that_has_been_started(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that fails, or takes long, breaks no promise: Prometheus reads of the probe when the shop is there."""
+
+    def scraped() -> list[str]:
+        targets = json.loads(StateDirectory.at(directory).platform_targets.read_text())
+        return [group["labels"]["replica"] for group in targets]
+
+    with started(directory):
+        assert scraped() == ["probe"]
+    monkeypatch.setenv("STANDIN_BROKEN", "shop")
+    run("--state-dir", str(directory), "up", "--no-load", "--port-base", "0")
+    assert scraped() == []
 
 
 def test_the_newest_of_several_orders_holds(up: Up) -> None:
