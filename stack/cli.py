@@ -52,14 +52,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--state-dir", type=Path, help="where it keeps everything (default: .stack in the tree)")
     parser.set_defaults(
-        run=_up, replicas=2, no_load=False, no_autoscaler=False, port_base=None, time_scale="1", seconds=None
+        run=_up,
+        replicas=2,
+        no_load=False,
+        no_alertmanager=False,
+        no_autoscaler=False,
+        autoscaler_tick_seconds=None,
+        port_base=None,
+        time_scale="1",
+        seconds=None,
     )
     commands = parser.add_subparsers(metavar="COMMAND", title="commands (default: up)")
 
     up = commands.add_parser("up", help="start everything and run until Ctrl-C")
     up.add_argument("--replicas", type=int, default=2, help="shop replicas to begin with, 1 to 8 (default: 2)")
     up.add_argument("--no-load", action="store_true", help="send no requests")
+    up.add_argument(
+        "--no-alertmanager", action="store_true", help="tell nobody of alerts; the autoscaler looks by itself"
+    )
     up.add_argument("--no-autoscaler", action="store_true", help="let nobody scale but you")
+    up.add_argument(
+        "--autoscaler-tick-seconds",
+        type=_seconds,
+        help="how often it looks without an alert, 0 for never (default: at each evaluation of the rules)",
+    )
     up.add_argument(
         "--port-base", type=int, help="use the ports from this one on; 0 for free ones (default: fixed ports)"
     )
@@ -103,6 +119,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 3600")
+    return seconds
+
+
 def _up(parsed: argparse.Namespace, state: StateDirectory) -> None:
     from prometheus.durations import Clock  # noqa: PLC0415 - only this command needs all of it
     from stack import time_scale  # noqa: PLC0415
@@ -112,7 +135,9 @@ def _up(parsed: argparse.Namespace, state: StateDirectory) -> None:
         state=state,
         replicas=parsed.replicas,
         load=not parsed.no_load,
+        alertmanager=not parsed.no_alertmanager,
         autoscaler=not parsed.no_autoscaler,
+        tick_seconds=parsed.autoscaler_tick_seconds,
         port_base=parsed.port_base,
         clock=Clock(time_scale.parse(parsed.time_scale)),
         run_seconds=parsed.seconds,

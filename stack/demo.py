@@ -12,7 +12,7 @@ import httpx
 
 from prometheus.durations import Clock
 from stack import pages, readiness, screen
-from stack.components.catalogue import JAEGER, PROMETHEUS
+from stack.components.catalogue import ALERTMANAGER, JAEGER, PROMETHEUS
 from stack.components.install import Installation, install_all
 from stack.components.progress import Progress, elapsed
 from stack.control import Answer, ControlServer, Handler, Request
@@ -36,7 +36,9 @@ class Options:
     state: StateDirectory
     replicas: int = 2
     load: bool = True
+    alertmanager: bool = True
     autoscaler: bool = True
+    tick_seconds: float | None = None
     port_base: int | None = None
     clock: Clock = field(default_factory=Clock)
     run_seconds: float | None = None
@@ -67,6 +69,9 @@ def _plan(options: Options, installation: Installation) -> Plan:
     ports, notes = choose(options.port_base)
     for note in notes:
         say(f"  {note}")
+    if not options.alertmanager:
+        chosen = {name: component for name, component in installation.components.items() if name != ALERTMANAGER.name}
+        installation = replace(installation, components=chosen)
     options.state.new_secret(options.state.faults_token)
     options.state.new_secret(options.state.operator_token)
     return Plan(
@@ -76,6 +81,7 @@ def _plan(options: Options, installation: Installation) -> Plan:
         redis_password=options.state.new_secret(options.state.run / "redis-password"),
         webhook_token=options.state.new_secret(options.state.webhook_token),
         clock=options.clock,
+        tick_seconds=options.tick_seconds,
         autoscales=options.autoscaler and PROMETHEUS.name in installation.components,
     )
 

@@ -18,8 +18,6 @@ LOAD: Final = "load"
 SPIKE: Final = "spike"
 PROBE: Final = "probe"
 AUTOSCALER: Final = "autoscaler"
-# How often the autoscaler looks though no alert wakes it.
-_TICK: Final = "15s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +32,7 @@ class Plan:
         redis_password: asked for by Redis, known to this user's processes only.
         webhook_token: shown by Alertmanager to whom it tells.
         autoscales: whether the autoscaler is a part of it.
+        tick_seconds: how often it looks though no alert wakes it; None: its own default.
         clock: makes the durations of rules, scrapes and alerts shorter, for tests.
 
     """
@@ -44,6 +43,7 @@ class Plan:
     redis_password: str = ""
     webhook_token: str = ""
     autoscales: bool = False
+    tick_seconds: float | None = None
     clock: Clock = field(default_factory=Clock)
 
     def has(self, name: str) -> bool:
@@ -108,7 +108,7 @@ class Plan:
             "SUPERVISOR_SOCKET": str(self.state.control_socket),
             "WEBHOOK_TOKEN_FILE": str(self.state.webhook_token),
             "OPERATOR_TOKEN_FILE": str(self.state.operator_token),
-            "TICK_SECONDS": f"{float(self.clock(_TICK).seconds):g}",
+            "TICK_SECONDS": "" if self.tick_seconds is None else f"{self.tick_seconds:g}",
             "TIME_SCALE": str(self.clock.scale),
         }
         return ProcessSpec(

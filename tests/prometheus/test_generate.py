@@ -23,6 +23,7 @@ from prometheus.read_policy import parse, read
 from prometheus.rules import SEVERITIES, Alert
 from stack.components.catalogue import Component
 from stack.components.install import Installation
+from stack.foundation import foundation
 from stack.plan import Plan
 from stack.ports import PREFERRED
 from stack.state import StateDirectory
@@ -291,7 +292,7 @@ def test_the_demos_prometheus_is_started_as_the_policy_says(tmp_path: Path) -> N
     program = Component(name="prometheus", version="2.42.0", source="PATH", executables={"prometheus": "prometheus"})
     plan = Plan(state=state, ports=dict(PREFERRED), installation=Installation(components={"prometheus": program}))
 
-    (prometheus,) = plan.foundation()
+    (prometheus,) = foundation(plan)
 
     assert f"--storage.tsdb.retention.time={COMMITTED.server.retention}" in prometheus.command
     assert (state.config / "rules" / "slo.yml").read_text() == generated()["rules/slo.yml"]

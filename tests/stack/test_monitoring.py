@@ -180,7 +180,7 @@ def test_the_autoscaler_is_told_everything_by_its_environment(tmp_path: Path) ->
         "AUTOSCALER_SUPERVISOR_SOCKET": str(plan.state.control_socket),
         "AUTOSCALER_WEBHOOK_TOKEN_FILE": str(plan.state.webhook_token),
         "AUTOSCALER_OPERATOR_TOKEN_FILE": str(plan.state.operator_token),
-        "AUTOSCALER_TICK_SECONDS": "0.75",
+        "AUTOSCALER_TICK_SECONDS": "",
         "AUTOSCALER_TIME_SCALE": "1/20",
     }
     assert json.dumps(spec.environment).count("autoscaler") >= 2
