@@ -94,11 +94,17 @@ class MetricsRecorder:
             child.set(0)
 
     def make_zero_children(self, routes: Iterable[tuple[str, str]]) -> None:
-        """Make a duration child with status 500 for each known method and route, as far as the budget goes."""
+        """
+        Make a duration child with status 500 for each known method and route, as far as the budget goes.
+
+        And say that nothing is in flight: who sums it over replicas must be able to tell idle from silent.
+        """
         made = 0
+        self._active.labels("GET", "http")
         for method, route in routes:
             if method in names.KNOWN_METHODS and method not in {"HEAD", "OPTIONS"} and made < self._max_zero_children:
                 self._duration.labels(method, route, "500", "http", "500")
+                self._active.labels(method, "http")
                 made += 1
 
     def _find_series(self, method: str, route: str, status_code: int, scheme: str, error_type: str) -> RequestSeries:

@@ -1,7 +1,7 @@
 """
 The closed loop: load becomes an alert, the alert wakes the autoscaler, replicas come, and they go when they are not needed.
 
-With the real Prometheus, Alertmanager and HAProxy, on the twin of the rules in which five minutes are fifteen seconds;
+With the real Prometheus, Alertmanager and HAProxy, on the twin of the rules in which five minutes are thirty seconds;
 replicas, load and the two cores are as slow as ever. What would take real minutes is told by the simulator.
 """
 
@@ -26,7 +26,7 @@ from tests.integration.traffic import Traffic, down_since, slots
 
 # A replica is meant to have three requests in flight: so many clients, each with one, ask for three replicas.
 CLIENTS = 9
-TIME_SCALE = "1/20"
+TIME_SCALE = "1/10"
 PATIENCE_SECONDS = 120
 
 

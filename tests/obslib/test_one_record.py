@@ -299,6 +299,20 @@ async def test_cancelled_request(engine: str) -> None:
     assert said["line"][names.LABEL_STATUS_CODE] is None
 
 
+def test_an_idle_replica_says_that_nothing_is_in_flight() -> None:
+    """From the start, by method: a sum over replicas must be able to tell idle from silent, or nothing ever scales in."""
+    app = FastAPI()
+    app.post("/orders")(lambda: None)
+
+    with capture(app) as telemetry:
+        methods = {dict(key)[names.LABEL_METHOD] for key in telemetry.samples(names.HTTP_SERVER_ACTIVE_REQUESTS)}
+
+        assert methods == {"GET", "POST"}
+        assert set(telemetry.samples(names.HTTP_SERVER_ACTIVE_REQUESTS).values()) == {0}
+    with capture(FastAPI(openapi_url=None)) as telemetry:
+        assert telemetry.samples(names.HTTP_SERVER_ACTIVE_REQUESTS)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_active_requests_return_to_zero(engine: str) -> None:
     """Requests in flight are counted while they are served, and no longer."""
