@@ -114,7 +114,7 @@ install: $(READY) ## install the demo's components, start nothing
 	@$(BIN)/python -m stack install
 
 .PHONY: spike
-spike: $(READY) ## send a spike of load to the running demo
+spike: $(READY) ## send a spike of load to the running demo and show what becomes of it
 	@$(BIN)/python -m stack spike
 
 .PHONY: status

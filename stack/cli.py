@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     scale.add_argument("replicas", type=int, help="1 to 8")
     scale.set_defaults(run=_scale)
 
-    spike = commands.add_parser("spike", help="send extra load for a while")
+    spike = commands.add_parser("spike", help="send extra load for a while and show what becomes of it")
     spike.add_argument("--rate-rps", type=float, help="requests a second (default: up to the demo's spike rate)")
     spike.add_argument("--duration-seconds", type=float, help="(default: the demo's spike)")
     spike.set_defaults(run=_spike)
@@ -173,12 +173,17 @@ def _scale(parsed: argparse.Namespace, state: StateDirectory) -> None:
 
 def _spike(parsed: argparse.Namespace, state: StateDirectory) -> None:
     from demo_service.capacity import DEFAULT  # noqa: PLC0415 - only this command needs it
+    from stack import spike_screen  # noqa: PLC0415
+    from stack.spike_view import SpikeView  # noqa: PLC0415
 
-    steady = DEFAULT.steady_rps if _ask_status(state).process("load") else 0.0
+    status = _ask_status(state)
+    steady = DEFAULT.steady_rps if status.process("load") else 0.0
     rate = parsed.rate_rps or DEFAULT.spike_rps - steady
     duration = parsed.duration_seconds or DEFAULT.spike_seconds
     control.ask(state.control_socket, {"command": "spike", "rate_rps": rate, "duration_seconds": duration})
     say(f"Sending {rate:g} requests a second for {duration:g} s, on top of the {steady:g} that are there.")
+    with closing(SpikeView.of(status, state, duration)) as view:
+        spike_screen.show(view, sys.stdout, Style.of(sys.stdout))
 
 
 def _notifications(parsed: argparse.Namespace, state: StateDirectory) -> None:
