@@ -47,10 +47,10 @@ class Order:
         return await asyncio.shield(self._outcome)
 
     def settle(self, *, is_done: bool) -> None:
-        if not self._outcome.done():
-            self._outcome.set_result(is_done)
+        self._outcome.set_result(is_done)
 
     def fail(self, error: StackError) -> None:
+        # One that was overtaken has its answer already.
         if not self._outcome.done():
             self._outcome.set_exception(error)
             # Retrieved: nobody has to wait for an order.

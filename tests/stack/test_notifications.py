@@ -79,6 +79,22 @@ async def test_the_watchdog_is_heard_and_told_to_nobody(tmp_path: Path) -> None:
     assert log.last(5) == []
 
 
+async def test_without_an_autoscaler_people_read_what_it_would_be_told(tmp_path: Path) -> None:
+    """In Alertmanager's own form: whom it is about, and what each alert of the group says."""
+    alerts = [{"annotations": {"summary": f"shop needs {count} replicas"}} for count in (4, 6)]
+    message = {
+        "status": "resolved",
+        "groupLabels": {"alertname": "ServiceScaleOutNeeded", "namespace": "", "service": "shop"},
+        "alerts": alerts,
+    }
+    async with receiving(tmp_path) as (_, http, url):
+        assert (await http.post(f"{url}/scale", json=message, headers=BEARER)).status_code == 200
+
+    (kept,) = NotificationLog(tmp_path / "notifications.log").last(5)
+    assert (kept.severity, kept.status, kept.alert) == ("scale", "resolved", "ServiceScaleOutNeeded shop")
+    assert kept.summaries == ["shop needs 4 replicas", "shop needs 6 replicas"]
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "body", "status"),
     [
