@@ -347,6 +347,20 @@ def _asked(signals: Signals) -> str:
     return ": " + ", ".join(f"{name} asks for {count:.3g}" for name, count in asking) if asking else ""
 
 
+def last_rise(running: Sequence[Sample]) -> float | None:
+    """
+    When a number last rose, None if it never did: what a restart has forgotten of the last step out.
+
+    Args:
+        running: its samples, oldest first.
+
+    """
+    for before, after in zip(reversed(running[:-1]), reversed(running[1:]), strict=True):
+        if after.value > before.value:
+            return after.at_seconds
+    return None
+
+
 def _age(now: float, moment: float | None) -> float:
     return math.inf if moment is None else now - moment
 

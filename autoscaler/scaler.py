@@ -11,7 +11,7 @@ from opentelemetry.trace import Link, SpanKind, StatusCode
 
 import obslib
 from autoscaler.actuators import Actuator, ActuatorError, Replicas
-from autoscaler.decide import Decision, Direction, Override, Reason, Sample, Signals, State, decide
+from autoscaler.decide import Decision, Direction, Override, Reason, Signals, State, decide, last_rise
 from autoscaler.journal import Entry, Journal
 from autoscaler.limits import Limits
 from autoscaler.metrics import Metrics
@@ -153,7 +153,7 @@ class Scaler:
             silent=self._actuator_trouble,
             signals=signals,
             override=self.override,
-            ordered_out_at=self._ordered_at.get(Direction.OUT, _last_rise(signals)),
+            ordered_out_at=self._ordered_at.get(Direction.OUT, last_rise(signals.running)),
             ordered_in_at=self._ordered_at.get(Direction.IN),
             retry_at=self._retry_at,
         )
@@ -308,12 +308,3 @@ class Scaler:
             first = min((wake.received_seconds for wake in wakes if wake.path is path), default=None)
             if first is not None:
                 self._metrics.reacted(self.service.name, path, done - first)
-
-
-def _last_rise(signals: Signals) -> float | None:
-    """When the number of replicas last rose, as Prometheus remembers it."""
-    running: list[Sample] = list(signals.running)
-    for before, after in zip(reversed(running[:-1]), reversed(running[1:]), strict=True):
-        if after.value > before.value:
-            return after.at_seconds
-    return None
