@@ -294,6 +294,14 @@ def _in(state: State, ordered: int, desired: float, limits: Limits, now: float) 
             f"{desired:g} are enough; {state.replicas.running} run and {ordered} were ordered: one step at a time.",
             desired,
         )
+    # Nobody else remembers the last change after a restart, and a drained replica is counted until the next scrape.
+    if signals.running and signals.running[-1].value != ordered:
+        return _hold(
+            Reason.IN_PROGRESS,
+            f"{desired:g} are enough; there are {ordered}, and Prometheus still counts "
+            f"{signals.running[-1].value:g}: when that changed is not known yet.",
+            desired,
+        )
     if signals.burning:
         return _hold(Reason.BURNING, f"{desired:g} are enough, but an error budget is burning.", desired)
     if signals.complete != limits.signals or signals.scraped != ordered:

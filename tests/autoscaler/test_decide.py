@@ -152,6 +152,12 @@ HOLD = [
     pytest.param(state(series(4, 4), ineffective=True), Reason.INEFFECTIVE, "did not help", id="it does not help"),
     pytest.param(state(series(4, 4), target=4), Reason.IN_PROGRESS, "2 run and 4 were ordered", id="already ordered"),
     pytest.param(state(series(1, before=1), running=3, target=2), Reason.IN_PROGRESS, "one step", id="draining"),
+    pytest.param(
+        state(series(1, before=1), running=3, history=series(4, before=4)),
+        Reason.IN_PROGRESS,
+        "there are 3, and Prometheus still counts 4",
+        id="a change that nobody remembers and nobody has seen",
+    ),
     pytest.param(state(series(1, before=1), burning=True), Reason.BURNING, "burning", id="a budget burns"),
     pytest.param(
         state(series(1, before=1), complete=1), Reason.SIGNAL_INCOMPLETE, "1 of 2 signals", id="a signal is lost"
