@@ -153,6 +153,11 @@ comparison: $(BENCH_READY) ## ask obslib and its peers the same, and write the a
 profile: $(BENCH_READY) ## where the microseconds of a request go: a table and a flame graph
 	$(BENCH_VENV)/bin/python -m benchmarks.profile
 
+.PHONY: bench-loop
+bench-loop: $(READY) $(BENCH_READY) ## from a spike to a serving replica: times, losses, a picture; an hour
+	$(BIN)/python -m benchmarks.loop
+	$(BENCH_VENV)/bin/python -m benchmarks.loop_plot .bench/loop.json .bench/loop.png
+
 .PHONY: soak
 soak: $(READY) ## a million hostile requests through one process: does its memory stay where it is?
 	$(BIN)/python -m benchmarks.soak

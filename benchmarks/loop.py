@@ -11,17 +11,17 @@ import math
 import random
 import statistics
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.loop_course import BOUND_SECONDS, Course, seconds_above
 from benchmarks.loop_stack import SHOP, BenchError, LoopStack, eventually, loop_stack, moment
 
 #: What the demo's spike sends in all (demo_service/capacity.py): more than two replicas carry, less than four.
 SPIKE_RPS: Final = 120.0
 #: More than two replicas are meant to have in flight, and not yet too slow.
 WAVE_RPS: Final = 85.0
-BOUND_SECONDS: Final = 0.5
 _PHASE_SECONDS: Final = 5.0
 _FEWEST_REQUESTS: Final = 20
 _P95: Final = (
@@ -39,15 +39,6 @@ class Reaction:
     serving_seconds: float
     own_seconds: float
     start_seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Course:
-    """What happened around a spike, second by second."""
-
-    at_seconds: list[float] = field(default_factory=list)
-    p95_seconds: list[float | None] = field(default_factory=list)
-    replicas: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,18 +122,6 @@ def course(stack: LoopStack, seconds: float) -> Course:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def seconds_above(found: Course) -> float:
-    """From the spike until p95 is under the bound again for good; infinite when it never is."""
-    over = [
-        at
-        for at, p95 in zip(found.at_seconds, found.p95_seconds, strict=True)
-        if at >= 0 and p95 is not None and p95 > BOUND_SECONDS
-    ]
-    if not over:
-        return 0.0
-    return math.inf if over[-1] >= found.at_seconds[-1] - 2 else over[-1]
 
 
 def losses(stack: LoopStack, cycles: int) -> Losses:
