@@ -20,6 +20,7 @@ from stack.components.catalogue import Component
 from stack.processes import SHOP, WORKER
 from tests.grafana.boards import Asked, annotation_queries, committed, panels, prometheus_queries
 from tests.integration.running import RunningStack, eventually, running
+from tests.integration.test_scaling import Traffic
 
 LOAD_RPS = 20
 LOAD_SECONDS = 600
@@ -57,10 +58,14 @@ ABOUT: Mapping[tuple[str, str], str] = {(uids.SCALING, "Backlog"): WORKER}
 
 @pytest.fixture(scope="module")
 def busy(components: Mapping[str, Component]) -> Iterator[RunningStack]:
-    """A stack of its own under steady load, which has scaled out once."""
-    with tempfile.TemporaryDirectory(prefix="obslib-boards-") as path, running(Path(path), components) as stack:
+    """A stack of its own under steady load, which its autoscaler has scaled out once."""
+    with (
+        tempfile.TemporaryDirectory(prefix="obslib-boards-") as path,
+        running(Path(path), components, autoscaler=True) as stack,
+    ):
         stack.ask("spike", rate_rps=LOAD_RPS, duration_seconds=LOAD_SECONDS)
-        stack.scale(SHOP, 3)
+        with Traffic(stack.url):
+            eventually(lambda: stack.replicas(SHOP)["target"] > 2, "a scale-out")
         hasten(stack, Path(path) / "hastened")
         yield stack
 
@@ -177,9 +182,9 @@ def _opens(stack: RunningStack, expression: str) -> bool:
 
 def test_marks_show_what_happened(busy: RunningStack) -> None:
     """The first versions, the scale-out at the beginning, and a process that dies now."""
-    started = f'{foreign.PROCESS_START}{{{names.LABEL_INSTANCE}="shop-3"}}'
+    started = f'{foreign.PROCESS_START}{{{names.LABEL_INSTANCE}="shop-1"}}'
     eventually(lambda: busy.query(started), "Prometheus knows the process that is to die")
-    os.kill(busy.pid("shop-3"), signal.SIGKILL)
+    os.kill(busy.pid("shop-1"), signal.SIGKILL)
 
     def missing() -> set[str]:
         drawn = {
