@@ -22,6 +22,11 @@ _VARIABLES: Final = {
     "SHOP_FAULTS_TOKEN_FILE": "faults_token",
     "SHOP_DRAIN_SECONDS": "drain_seconds",
 }
+#: What may hold a password can stand in a file instead of the environment.
+_FILES: Final = {
+    f"{variable}_FILE": variable
+    for variable in ("SHOP_DATABASE_URL", "SHOP_CACHE_URL", "SHOP_BROKER_URL", "SHOP_RATE_LIMIT_URL")
+}
 _MIN_TOKEN_CHARACTERS: Final = 16
 _MAX_DRAIN_SECONDS: Final = 60
 
@@ -53,21 +58,26 @@ class Config:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """
-        Read `SHOP_*` variables; an empty one counts as unset.
+        Read `SHOP_*` variables; an empty one counts as unset. `SHOP_…_URL_FILE` names a file that has the URL.
 
         Raises:
             SetupError: A variable is unknown or its value cannot work.
         """
         environ = os.environ if environ is None else environ
         values: dict[str, object] = {}
-        for variable, text in environ.items():
-            if not variable.startswith("SHOP_") or not text.strip():
+        known = (*_VARIABLES, *_FILES)
+        for given, text in environ.items():
+            if not given.startswith("SHOP_") or not text.strip():
                 continue
-            if variable not in _VARIABLES:
-                close = difflib.get_close_matches(variable, _VARIABLES, n=1)
-                hint = f" Did you mean {close[0]}?" if close else f" Known are {', '.join(_VARIABLES)}."
-                raise SetupError(f"{variable} is not a variable the demo knows.{hint}")
-            values[_VARIABLES[variable]] = _parse(variable, text.strip())
+            if given not in known:
+                close = difflib.get_close_matches(given, known, n=1)
+                hint = f" Did you mean {close[0]}?" if close else f" Known are {', '.join(known)}."
+                raise SetupError(f"{given} is not a variable the demo knows.{hint}")
+            variable = _FILES.get(given, given)
+            if _VARIABLES[variable] in values:
+                raise SetupError(f"{variable} and {variable}_FILE are both set; keep one of them.")
+            value = text.strip() if variable == given else _read(given, text.strip())
+            values[_VARIABLES[variable]] = _parse(variable, value)
         return cls(**values)  # type: ignore[arg-type] # each parser returns its field's type
 
 
@@ -134,13 +144,17 @@ def _networks(text: str) -> tuple[str, ...]:
 
 
 def _token(text: str) -> str:
-    try:
-        token = Path(text).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"SHOP_FAULTS_TOKEN_FILE cannot be read as ASCII text: {error}") from None
+    token = _read("SHOP_FAULTS_TOKEN_FILE", text)
     if len(token) < _MIN_TOKEN_CHARACTERS:
         raise SetupError(f"SHOP_FAULTS_TOKEN_FILE must hold at least {_MIN_TOKEN_CHARACTERS} characters.")
     return token
+
+
+def _read(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{variable} cannot be read as ASCII text: {error}") from None
 
 
 def _drain_seconds(text: str) -> float:

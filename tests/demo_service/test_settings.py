@@ -128,3 +128,23 @@ async def _database_with_jobs(folder: Path, number: int) -> AsyncIterator[tuple[
     finally:
         await one.close()
         await two.close()
+
+
+def test_a_url_with_a_password_can_stand_in_a_file(tmp_path: Path) -> None:
+    """As containers get their secrets; the value is judged as it would be in the environment."""
+    file = tmp_path / "url"
+    file.write_text("redis://:s3cret@redis/1\n")
+
+    assert Config.from_env({"SHOP_BROKER_URL_FILE": str(file)}).broker_url == "redis://:s3cret@redis/1"
+    with pytest.raises(SetupError, match="SHOP_DATABASE_URL") as raised:
+        Config.from_env({"SHOP_DATABASE_URL_FILE": str(file)})
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_url_has_one_place(tmp_path: Path) -> None:
+    """Which of two would win nobody should have to know."""
+    file = tmp_path / "url"
+    file.write_text("redis://redis/1")
+
+    with pytest.raises(SetupError, match="SHOP_CACHE_URL and SHOP_CACHE_URL_FILE are both set"):
+        Config.from_env({"SHOP_CACHE_URL": "mem://", "SHOP_CACHE_URL_FILE": str(file)})
