@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS := 1
 
 .PHONY: help
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -37,9 +37,11 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
   --custom-compile-command "make lock" --upgrade
 
 .PHONY: lock
-lock: ## renew requirements.lock and requirements-bench.lock from pyproject.toml
+lock: ## renew requirements.lock, requirements-bench.lock and the image's from pyproject.toml
 	$(COMPILE) --all-extras --group dev -o requirements.lock pyproject.toml
 	$(COMPILE) --extra fastapi --extra contrib --group bench -o requirements-bench.lock pyproject.toml
+	$(COMPILE) --extra fastapi --extra contrib --extra httpx --extra sqlalchemy --extra redis --extra celery --group demo \
+	  --constraint requirements.lock -o deploy/requirements.lock pyproject.toml
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
@@ -124,6 +126,16 @@ status: $(READY) ## what of the demo runs, where, and how much memory it takes
 .PHONY: stop
 stop: $(READY) ## stop the running demo
 	@$(BIN)/python -m stack stop
+
+# --- the same in containers --------------------------------------------------------------------------------------------
+
+.PHONY: compose-secrets
+compose-secrets: ## make the passwords that docker-compose.yml mounts; those that are there stay
+	@$(PYTHON) -m stack.compose_secrets
+
+.PHONY: compose-check
+compose-check: $(READY) ## whether Docker Compose understands docker-compose.yml; builds it once where it is missing
+	@$(BIN)/python -m stack.compose
 
 # --- what it costs ---------------------------------------------------------------------------------------------------
 

@@ -14,8 +14,9 @@ class GoModule:
     """
     A program in a Go module, at one version whose checksum the Go sum database vouches for.
 
-    `packages` are directories of main packages below the module. `has_replacements` says that its go.mod has `replace`
-    lines: `go install` refuses such a module, `go build` inside its own directory does not.
+    `packages` are directories of main packages below the module, in the order of the requirement's executables.
+    `has_replacements` says that its go.mod has `replace` or `exclude` lines: `go install` refuses such a module,
+    `go build` inside its own directory does not.
     """
 
     module: str
@@ -170,6 +171,26 @@ POSTGRESQL: Final = Requirement(
     debian_package="postgresql-15",
     # Debian keeps each major version apart and off PATH.
     directory_pattern="usr/lib/postgresql/*/bin",
+)
+
+# Not part of the demo, which needs no containers: docker-compose.yml is checked with it.
+COMPOSE: Final = Requirement(
+    name="compose",
+    title="Compose",
+    executables=("docker-compose",),
+    # As a plug-in of Docker it has a place of its own; it runs without Docker as well.
+    directory_pattern="usr/lib*/docker/cli-plugins",
+    version_arguments=("version",),
+    version_pattern=r"version v?(\d+\.\d+\.\d+)",
+    oldest=(2, 24),
+    without_it="docker-compose.yml is not checked",
+    go_module=GoModule(
+        module="github.com/docker/compose/v5",
+        version="v5.6.0",
+        packages=("cmd",),
+        has_replacements=True,
+        minutes=2,
+    ),
 )
 
 REQUIREMENTS: Final = (PROMETHEUS, ALERTMANAGER, JAEGER, HAPROXY, REDIS)

@@ -41,8 +41,8 @@ def install(requirement: Requirement, module: GoModule, go: str, prefix: Path) -
     flags = ["-trimpath", *(["-tags", module.tags] if module.tags else [])]
     if module.has_replacements:
         source = _download(go, module)
-        for package in module.packages:
-            _run([go, "build", "-C", str(source / package), *flags, "-o", str(binaries / Path(package).name)], module)
+        for package, name in zip(module.packages, requirement.executables, strict=True):
+            _run([go, "build", "-C", str(source / package), *flags, "-o", str(binaries / name)], module)
     else:
         paths = [f"{module.module}/{package}@{module.version}" for package in module.packages]
         _run([go, "install", *flags, *paths], module, {"GOBIN": str(binaries)})

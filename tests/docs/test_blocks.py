@@ -19,6 +19,7 @@ LANGUAGES = {"python", "diff", "shell", "json", "yaml", "text", "promql"}
 #: Programs that readers have, or that the page has them install.
 PROGRAMS = {
     "curl",
+    "docker",
     "export",
     "gunicorn",
     "kubectl",

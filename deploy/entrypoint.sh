@@ -1,0 +1,6 @@
+#!/bin/sh
+# Prometheus names a replica by its address (deploy/compose/prometheus.yml): so do its traces and logs.
+set -eu
+address="$(hostname -i)"
+export OTEL_RESOURCE_ATTRIBUTES="service.instance.id=${address%% *}${OTEL_RESOURCE_ATTRIBUTES:+,$OTEL_RESOURCE_ATTRIBUTES}"
+exec python -m demo_service "$@"
