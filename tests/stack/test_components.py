@@ -13,6 +13,7 @@ import pytest
 from stack.components import debian, golang, install, on_path
 from stack.components.catalogue import (
     ALERTMANAGER,
+    COMPOSE,
     HAPROXY,
     JAEGER,
     POSTGRESQL,
@@ -55,6 +56,7 @@ Conf haproxy (2.6.12-1+deb12u4 Debian-Security:12/oldstable-security [amd64])
         (ALERTMANAGER, ALERTMANAGER_SAYS, (0, 25, 0)),
         (HAPROXY, HAPROXY_SAYS, (2, 6, 12)),
         (REDIS, REDIS_SAYS, (7, 0, 15)),
+        (COMPOSE, "Docker Compose version v5.6.0\n", (5, 6, 0)),
         (JAEGER, '{"gitCommit":"8498","gitVersion":"v2.13.0","buildDate":"2026-01-01"}', (2, 13, 0)),
         (POSTGRESQL, "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", (15, 18)),
         (JAEGER, '{"gitCommit":"","gitVersion":"","buildDate":""}', None),
@@ -276,6 +278,26 @@ def test_a_component_is_installed_once(tmp_path: Path, builds: list[Path]) -> No
     assert first == second
     assert len(builds) == 1
     assert os.access(first.command("jaeger"), os.X_OK)
+
+
+def test_a_program_built_in_its_own_directory_gets_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compose's is called after its package otherwise: `cmd`."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], _module: object, _extra: object = None) -> str:
+        commands.append(command)
+        return json.dumps({"Dir": "/source"})
+
+    monkeypatch.setattr(golang, "_run", run)
+    assert COMPOSE.go_module is not None
+
+    component = golang.install(COMPOSE, COMPOSE.go_module, "go", tmp_path / "prefix")
+
+    built = component.command("docker-compose")
+    assert commands[-1] == ["go", "build", "-C", "/source/cmd", "-trimpath", "-o", built]
+    assert Path(built).name == "docker-compose"
 
 
 def test_an_interrupted_installation_leaves_nothing_that_looks_complete(
