@@ -20,7 +20,7 @@ from stack.components.catalogue import Component
 from stack.processes import SHOP, WORKER
 from tests.grafana.boards import Asked, annotation_queries, committed, panels, prometheus_queries
 from tests.integration.running import RunningStack, eventually, running
-from tests.integration.test_scaling import Traffic
+from tests.integration.traffic import Traffic
 
 LOAD_RPS = 20
 LOAD_SECONDS = 600
