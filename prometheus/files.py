@@ -63,6 +63,7 @@ def everything(policy: Policy, clock: Clock) -> dict[str, str]:
     every = [_group(group, policy.links) for name in groups for group in groups[name]]
     documents["kubernetes/prometheus-rule.yml"] = kubernetes.prometheus_rule(every)
     if clock == Clock():
+        documents |= kubernetes.scaled_objects(policy)
         documents |= promtool.test_files(policy, [group["name"] for group in every], list(groups))
     return {path: dump(document) for path, document in documents.items()}
 

@@ -1,6 +1,14 @@
-"""The same rules for a cluster, as the Prometheus operator takes them."""
+"""The same rules for a cluster, as the Prometheus operator takes them, and who scales there, as KEDA does."""
 
-from typing import Any
+from typing import Any, Final
+
+from prometheus import recorded
+from prometheus.durations import Duration
+from prometheus.policy import Kubernetes, Policy, Scaling, Service
+from prometheus.promql import selector
+
+#: From so many replicas on, one more or less is a tenth or less, which HPA ignores unless it is told not to.
+_TENTH_SWALLOWS_A_STEP: Final = 10
 
 
 def prometheus_rule(groups: list[dict[str, Any]]) -> dict[str, Any]:  # Any: what YAML can hold
@@ -11,3 +19,81 @@ def prometheus_rule(groups: list[dict[str, Any]]) -> dict[str, Any]:  # Any: wha
         "metadata": {"name": "obslib", "labels": {"app.kubernetes.io/name": "obslib", "role": "alert-rules"}},
         "spec": {"groups": groups},
     }
+
+
+def scaled_objects(policy: Policy) -> dict[str, object]:
+    """A `ScaledObject` for each service that scales, by its path; none without a cluster. KEDA 2.17 or newer."""
+    if policy.kubernetes is None:
+        return {}
+    return {
+        f"kubernetes/scaled-object-{service.name}.yml": _scaled_object(service, service.scaling, policy.kubernetes)
+        for service in policy.services.values()
+        if service.scaling
+    }
+
+
+def _scaled_object(service: Service, scaling: Scaling, cluster: Kubernetes) -> dict[str, Any]:  # Any: as above
+    namespace = {"namespace": service.namespace} if service.namespace else {}
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": {"name": service.name, **namespace, "labels": {"app.kubernetes.io/name": service.name}},
+        "spec": {
+            "scaleTargetRef": {"name": service.name},
+            "minReplicaCount": scaling.min_replicas,
+            "maxReplicaCount": scaling.max_replicas,
+            "pollingInterval": 15,
+            # Whoever cannot be asked, lowers nothing.
+            "fallback": {
+                "failureThreshold": 3,
+                "replicas": scaling.min_replicas,
+                "behavior": "currentReplicasIfHigher",
+            },
+            "advanced": {"horizontalPodAutoscalerConfig": {"behavior": _behavior(scaling)}},
+            "triggers": [
+                {
+                    "type": "prometheus",
+                    # An average of one a replica: as many replicas as the value says.
+                    "metricType": "AverageValue",
+                    "metadata": {
+                        "serverAddress": cluster.prometheus_address,
+                        "query": selector(recorded.SCALE_DESIRED, **service.identity),
+                        "threshold": "1",
+                        # By default KEDA reads no answer as zero, and scales to the minimum.
+                        "ignoreNullValues": "false",
+                    },
+                }
+            ],
+        },
+    }
+
+
+def _behavior(scaling: Scaling) -> dict[str, Any]:  # Any: as above
+    tolerance = {"tolerance": "0"} if scaling.max_replicas >= _TENTH_SWALLOWS_A_STEP else {}
+    out = {"periodSeconds": _whole_seconds(scaling.scale_out_cooldown)}
+    return {
+        "scaleUp": {
+            "stabilizationWindowSeconds": _whole_seconds(scaling.scale_out_after),
+            "selectPolicy": "Max",
+            "policies": [
+                {"type": "Pods", "value": scaling.scale_out_step, **out},
+                {"type": "Percent", "value": 100, **out},
+            ],
+            **tolerance,
+        },
+        "scaleDown": {
+            "stabilizationWindowSeconds": _whole_seconds(scaling.scale_in_after),
+            "policies": [
+                {
+                    "type": "Pods",
+                    "value": scaling.scale_in_step,
+                    "periodSeconds": _whole_seconds(scaling.scale_in_cooldown),
+                }
+            ],
+            **tolerance,
+        },
+    }
+
+
+def _whole_seconds(duration: Duration) -> int:
+    return -(-duration.milliseconds // 1000)

@@ -122,11 +122,19 @@ class Links:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kubernetes:
+    """What a cluster's autoscaler needs to know: where it asks Prometheus."""
+
+    prometheus_address: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
-    """The whole of it."""
+    """The whole of it; `kubernetes` is None when no cluster scales the services."""
 
     server: Server
     links: Links
+    kubernetes: Kubernetes | None = None
     services: dict[str, Service] = field(default_factory=dict)
 
     def promising(self) -> list[Service]:

@@ -11,10 +11,14 @@ from prometheus.durations import Duration, decimal
 from prometheus.errors import PolicyError
 from prometheus.links import PLACEHOLDERS
 from prometheus.located import Located, Reader, nearest
-from prometheus.policy import Backlog, Edge, Links, Objectives, Policy, Scaling, Server, Service
+from prometheus.policy import Backlog, Edge, Kubernetes, Links, Objectives, Policy, Scaling, Server, Service
 from prometheus.windows import LARGEST_FACTOR, LONGEST
 
 _LABEL_VALUE: Final = re.compile(r"[A-Za-z0-9_.-]+")
+# Of Kubernetes: a label of a domain name, and how long HPA's policies and windows may be at most.
+_OBJECT_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LONGEST_HPA_PERIOD: Final = Duration.parse("30m")
+_LONGEST_HPA_WINDOW: Final = Duration.parse("1h")
 _METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
@@ -54,12 +58,40 @@ class _PolicyReader(Reader):
         root = self.root(text)
         if root is None:
             return None
-        fields = self.fields(root, required=("prometheus", "links", "services"))
+        fields = self.fields(root, required=("prometheus", "links", "services"), optional=("kubernetes",))
         server = self._server(fields["prometheus"]) if "prometheus" in fields else None
         links = self._links(fields["links"]) if "links" in fields else None
         places = dict(self.entries(fields["services"])) if "services" in fields else {}
         services = {name: self._service(name, at, tuple(places), server) for name, at in places.items()}
-        return Policy(server=server, links=links, services=services) if server and links else None
+        kubernetes = self._kubernetes(fields["kubernetes"], places) if "kubernetes" in fields else None
+        if server is None or links is None:
+            return None
+        return Policy(server=server, links=links, kubernetes=kubernetes, services=services)
+
+    def _kubernetes(self, at: Located, services: dict[str, Located]) -> Kubernetes:
+        fields = self.fields(at, required=("prometheus_address",))
+        address = self.text(fields["prometheus_address"]) if "prometheus_address" in fields else ""
+        if address and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", address):
+            self.complain(fields["prometheus_address"], f"{address!r} is no address; write http://host:9090.")
+        for name, place in services.items():
+            service = dict(self.entries(place))
+            if "scaling" in service:
+                self._scalable(name, place, dict(self.entries(service["scaling"])))
+        return Kubernetes(prometheus_address=address)
+
+    def _scalable(self, name: str, at: Located, scaling: dict[str, Located]) -> None:
+        """What Kubernetes would refuse of a service that scales."""
+        if not _OBJECT_NAME.fullmatch(name):
+            self.complain(at, "Kubernetes names have a-z, 0-9 and `-` only, 63 at most; rename the service.")
+        longest = {
+            "scale_out_after": _LONGEST_HPA_WINDOW,
+            "scale_in_after": _LONGEST_HPA_WINDOW,
+            "scale_out_cooldown": _LONGEST_HPA_PERIOD,
+            "scale_in_cooldown": _LONGEST_HPA_PERIOD,
+        }
+        for key, most in longest.items():
+            if key in scaling and self._duration(scaling[key]) > most:
+                self.complain(scaling[key], f"Kubernetes takes {most} at most; shorten it.")
 
     def _server(self, at: Located) -> Server | None:
         keys = ("retention", "scrape_interval", "scrape_timeout", "sample_limit")
