@@ -46,6 +46,7 @@ class Reason(StrEnum):
     SIGNAL_INCOMPLETE = "signal_incomplete"
     DEBOUNCE = "debounce"
     COOLDOWN = "cooldown"
+    HELD = "held"
     INEFFECTIVE = "ineffective"
     IN_PROGRESS = "in_progress"
     WINDOW = "window"
@@ -259,6 +260,14 @@ def _out(state: State, ordered: int, desired: float, limits: Limits, now: float)
             f"{desired:g} are needed and there are {ordered}, but not yet for {limits.out_after_seconds:g} s.",
             desired,
         )
+    present = _present(state)
+    if present is not None and present <= ordered:
+        return _hold(
+            Reason.HELD,
+            f"{desired:g} were needed and are kept until every replica is heard, "
+            f"but no more than {present:.3g} are asked for now.",
+            desired,
+        )
     if state.signals.ineffective:
         return _hold(
             Reason.INEFFECTIVE,
@@ -277,6 +286,19 @@ def _out(state: State, ordered: int, desired: float, limits: Limits, now: float)
         target=target,
         desired=desired,
     )
+
+
+def _present(state: State) -> float | None:
+    """
+    How many replicas are asked for now, as if those that are not heard had as much to do as the others.
+
+    The desired number does not fall while replicas start, and says nothing new then. None: nobody knows.
+    """
+    signals, replicas = state.signals, state.replicas
+    asked = [count for count in signals.demand.values() if math.isfinite(count)]
+    if replicas is None or not asked or not signals.scraped or not math.isfinite(signals.scraped):
+        return None
+    return max(asked) * max(1.0, replicas.running / signals.scraped)
 
 
 def _lasts(samples: Sequence[Sample], limits: Limits) -> bool:

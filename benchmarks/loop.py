@@ -79,6 +79,9 @@ def settle(stack: LoopStack) -> None:
     for series in ("scale_running", "scale_desired"):
         query = f'service:{series}:replicas{{service="{SHOP}"}} == 1'
         eventually(lambda query=query: stack.value(query) is not None, query)  # type: ignore[misc] # mypy wants no default
+    # An alert goes on for a minute, and Alertmanager tells again only every half: a spike within that is no new one.
+    firing = f'ALERTS{{alertname="ServiceScaleOutNeeded", service="{SHOP}"}}'
+    eventually(lambda: stack.value(firing) is None, "the alert is over")
 
 
 def one_reaction(stack: LoopStack) -> Reaction:

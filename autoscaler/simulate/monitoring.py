@@ -116,6 +116,7 @@ class Monitoring:
         return Signals(
             desired=[sample for sample in self._desired if sample.at_seconds > begin],
             running=[sample for sample in self._running if sample.at_seconds > begin],
+            demand=dict(last.demand) if last is not None and fresh else {},
             complete=last.complete if last is not None and fresh else None,
             scraped=last.up if last is not None and fresh else None,
             burning=self._faults.at(Fault.BURNING, now),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import pytest
@@ -45,6 +45,7 @@ def state(
     *,
     running: int = 2,
     target: int | None = None,
+    demand: Mapping[str, float] | None = None,
     complete: float | None = 2,
     scraped: float | None = None,
     burning: bool = False,
@@ -61,6 +62,7 @@ def state(
         signals=Signals(
             desired=desired,
             running=history,
+            demand=demand or {},
             complete=complete,
             scraped=running if scraped is None else scraped,
             burning=burning,
@@ -84,6 +86,16 @@ OUT = [
     ),
     pytest.param(state(series(4, 4), complete=1), 4, Reason.DEMAND, id="a lost signal does not stop it"),
     pytest.param(state(series(4, 4), burning=True), 4, Reason.DEMAND, id="a burning budget does not stop it"),
+    pytest.param(state(series(8, 8), running=5, demand={"in_flight": 7.5}), 8, Reason.DEMAND, id="asked for now, too"),
+    pytest.param(
+        state(series(8, 8), running=5, scraped=2, demand={"in_flight": 3.0}), 8, Reason.DEMAND, id="as two of five say"
+    ),
+    pytest.param(
+        state(series(8, 8), running=5, demand={"in_flight": math.nan}), 8, Reason.DEMAND, id="nobody knows how many now"
+    ),
+    pytest.param(
+        state(series(8, 8), running=5, scraped=0, demand={"cpu": 1.0}), 8, Reason.DEMAND, id="no replica is heard"
+    ),
     pytest.param(state(series(4, 4), ordered_out_at=NOW - 15), 4, Reason.DEMAND, id="after the cool-down"),
     pytest.param(state(series(4, 4), ordered_in_at=NOW - 1), 4, Reason.DEMAND, id="a step in needs no rest before it"),
     pytest.param(state((), running=0), 1, Reason.BELOW_MINIMUM, id="fewer than the minimum, whatever is known"),
@@ -149,6 +161,12 @@ HOLD = [
     pytest.param(state(series(4)), Reason.DEBOUNCE, "not yet for 5 s", id="the first sample"),
     pytest.param(state(series(math.nan, 4)), Reason.DEBOUNCE, "not yet", id="one sample after nothing"),
     pytest.param(state(series(4, 4), ordered_out_at=NOW - 14), Reason.COOLDOWN, "14 s ago", id="too soon"),
+    pytest.param(
+        state(series(8, 8), running=5, scraped=4, demand={"in_flight": 2.0, "cpu": 0.5}),
+        Reason.HELD,
+        "8 were needed and are kept until every replica is heard, but no more than 2.5 are asked for now.",
+        id="a number kept from before",
+    ),
     pytest.param(state(series(4, 4), ineffective=True), Reason.INEFFECTIVE, "did not help", id="it does not help"),
     pytest.param(state(series(4, 4), target=4), Reason.IN_PROGRESS, "2 run and 4 were ordered", id="already ordered"),
     pytest.param(state(series(1, before=1), running=3, target=2), Reason.IN_PROGRESS, "one step", id="draining"),
