@@ -170,6 +170,10 @@ bench-loop: $(READY) $(BENCH_READY) ## from a spike to a serving replica: times,
 	$(BIN)/python -m benchmarks.loop
 	$(BENCH_VENV)/bin/python -m benchmarks.loop_plot .bench/loop.json .bench/loop.png
 
+.PHONY: bench-rules
+bench-rules: $(READY) ## what all rules cost a Prometheus that watches two hundred services
+	$(BIN)/python -m benchmarks.rules
+
 .PHONY: soak
 soak: $(READY) ## a million hostile requests through one process: does its memory stay where it is?
 	$(BIN)/python -m benchmarks.soak

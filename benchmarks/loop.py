@@ -63,10 +63,14 @@ def reactions(stack: LoopStack, spikes: int, rng: random.Random) -> list[Reactio
 
     """
     found: list[Reaction] = []
-    for _ in range(spikes):
+    while len(found) < spikes:
         settle(stack)
         time.sleep(rng.uniform(0, _PHASE_SECONDS))
-        found.append(one_reaction(stack))
+        reaction = one_reaction(stack)
+        if reaction is None:
+            print("  (a replica came before the spike: the CPU of those before had asked for it)", flush=True)
+            continue
+        found.append(reaction)
         print(f"  serving after {found[-1].serving_seconds:.1f} s", flush=True)
     return found
 
@@ -84,7 +88,8 @@ def settle(stack: LoopStack) -> None:
     eventually(lambda: stack.value(firing) is None, "the alert is over")
 
 
-def one_reaction(stack: LoopStack) -> Reaction:
+def one_reaction(stack: LoopStack) -> Reaction | None:
+    """One spike; None when a replica was ordered before it began."""
     before, idle = stack.reaction(), stack.slots()[1].requests
     asked = time.time()
     stack.ask("spike", rate_rps=SPIKE_RPS, duration_seconds=35)
@@ -96,8 +101,10 @@ def one_reaction(stack: LoopStack) -> Reaction:
         "an added replica serves",
     )
     serving = time.time()
-    (first, *_) = stack.steps_out(asked)
-    ordered = moment(first["time"])
+    steps = stack.steps_out(asked)
+    if not steps:
+        return None
+    ordered = moment(steps[0]["time"])
     after = stack.reaction()
     return Reaction(
         ordered_seconds=ordered - began,

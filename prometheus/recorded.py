@@ -6,6 +6,7 @@ from typing import Final
 REQUESTS: Final = "service:http_server_requests:rate5m"
 ERRORS: Final = "service:http_server_request_errors:rate5m"
 ERROR_RATIO: Final = "service:http_server_request_errors_per_http_server_requests:ratio_rate5m"
+BUCKETS: Final = "service:http_server_request_duration_seconds_bucket:rate5m"
 P50: Final = "service:http_server_request_duration_seconds:p50_5m"
 P95: Final = "service:http_server_request_duration_seconds:p95_5m"
 P99: Final = "service:http_server_request_duration_seconds:p99_5m"

@@ -15,7 +15,9 @@ _BY_ROUTE = f"by ({SERVICE}, {names.LABEL_METHOD}, {names.LABEL_ROUTE})"
 def groups(policy: Policy, clock: Clock) -> list[Group]:
     """Sums first, divided last; a rate before its sum, so that a restart is no negative rate."""
     return [
-        Group(name="obslib_requests", rules=[*_rates(clock), *_durations(clock)]),
+        # Every bucket of every route of every replica goes through here. What changes over five minutes need not be
+        # known every five seconds, and nothing that scales reads it.
+        Group(name="obslib_requests", interval=clock("15s"), rules=[*_rates(clock), *_durations(clock)]),
         # As often as the scaling rules that read them.
         Group(name="obslib_processes", interval=clock(policy.server.scrape_interval), rules=_processes(clock)),
     ]
@@ -25,17 +27,24 @@ def _rates(clock: Clock) -> list[Record]:
     requests = f"(rate({selector(_COUNT, COUNTED)}[{clock('5m')}]))"
     errors = f"(rate({selector(_COUNT, BAD)}[{clock('5m')}]))"
     levels = (
-        (BY_SERVICE, recorded.REQUESTS, recorded.ERRORS),
-        (BY_INSTANCE, recorded.INSTANCE_REQUESTS, recorded.INSTANCE_ERRORS),
-        (_BY_ROUTE, recorded.ROUTE_REQUESTS, recorded.ROUTE_ERRORS),
+        (BY_INSTANCE, recorded.INSTANCE_REQUESTS, requests, recorded.INSTANCE_ERRORS, errors),
+        # The counters are read once for the replicas and once for the routes; a service is its replicas.
+        (
+            BY_SERVICE,
+            recorded.REQUESTS,
+            f"({recorded.INSTANCE_REQUESTS})",
+            recorded.ERRORS,
+            f"({recorded.INSTANCE_ERRORS})",
+        ),
+        (_BY_ROUTE, recorded.ROUTE_REQUESTS, requests, recorded.ROUTE_ERRORS, errors),
     )
     rates = [
         rule
-        for by, total, bad in levels
+        for by, total, counted, bad, broken in levels
         for rule in (
-            Record(name=total, expression=f"sum {by} {requests}"),
+            Record(name=total, expression=f"sum {by} {counted}"),
             # Zero, not absent, before the first error.
-            Record(name=bad, expression=f"sum {by} {errors} or 0 * {total}"),
+            Record(name=bad, expression=f"sum {by} {broken} or 0 * {total}"),
         )
     ]
     return [*rates, Record(name=recorded.ERROR_RATIO, expression=f"{recorded.ERRORS} / ({recorded.REQUESTS} > 0)")]
@@ -44,9 +53,12 @@ def _rates(clock: Clock) -> list[Record]:
 def _durations(clock: Clock) -> list[Record]:
     buckets = f"sum by ({SERVICE}, le) (rate({selector(_BUCKET, COUNTED)}[{clock('5m')}]))"
     return [
-        # Without requests the quantile is NaN, which no comparison and no panel should meet.
-        Record(name=name, expression=f"histogram_quantile({quantile}, {buckets}) >= 0")
-        for name, quantile in ((recorded.P50, "0.5"), (recorded.P95, "0.95"), (recorded.P99, "0.99"))
+        Record(name=recorded.BUCKETS, expression=buckets),
+        *[
+            # Without requests the quantile is NaN, which no comparison and no panel should meet.
+            Record(name=name, expression=f"histogram_quantile({quantile}, {recorded.BUCKETS}) >= 0")
+            for name, quantile in ((recorded.P50, "0.5"), (recorded.P95, "0.95"), (recorded.P99, "0.99"))
+        ],
     ]
 
 

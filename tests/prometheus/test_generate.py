@@ -106,7 +106,8 @@ def test_at_another_time_scale_only_durations_differ() -> None:
     """Word by word: what differs is a duration, or a number of seconds, and is a twentieth of it."""
     scale = Fraction(1, 20)
     real, twin = generated(), generated(scale)
-    assert set(twin) == {path for path in real if not path.startswith("tests/")}
+    # A cluster is never a twin: Kubernetes takes whole seconds.
+    assert set(twin) == {path for path in real if path.startswith("rules/") or path.endswith("/prometheus-rule.yml")}
     shorter = 0
     for path, text in twin.items():
         ours, theirs = TOKEN.split(real[path]), TOKEN.split(text)
