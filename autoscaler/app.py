@@ -15,9 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import obslib
 from autoscaler.actuators import Actuator
+from autoscaler.actuators.docker_compose import ComposeActuator
+from autoscaler.actuators.docker_engine import Engine
+from autoscaler.actuators.docker_swarm import SwarmActuator
 from autoscaler.actuators.dry_run import DryRun
 from autoscaler.actuators.processes import ProcessActuator
-from autoscaler.config import DRY_RUN, Config
+from autoscaler.config import DOCKER, DRY_RUN, Config
 from autoscaler.decide import Override
 from autoscaler.journal import Journal
 from autoscaler.limits import Limits
@@ -83,6 +86,9 @@ def create_app(config: Config, *, settings: obslib.Settings | None = None) -> Fa
 def _actuator(config: Config, services: dict[str, Service], prometheus: PrometheusApi) -> Actuator:
     if config.actuator == DRY_RUN:
         return DryRun(services, prometheus)
+    if config.actuator == DOCKER:
+        engine = Engine(config.docker_socket)
+        return ComposeActuator(engine, config.compose_project) if config.compose_project else SwarmActuator(engine)
     return ProcessActuator(config.supervisor_socket)
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,7 +15,8 @@ from prometheus.read_policy import read
 
 PROCESSES: Final = "processes"
 DRY_RUN: Final = "dry-run"
-ACTUATORS: Final = (PROCESSES, DRY_RUN)
+DOCKER: Final = "docker"
+ACTUATORS: Final = (PROCESSES, DOCKER, DRY_RUN)
 _PREFIX: Final = "AUTOSCALER_"
 _MIN_TOKEN_CHARACTERS: Final = 16
 _LONGEST_TICK_SECONDS: Final = 3600
@@ -34,8 +36,10 @@ class Config:
         webhook_token: what Alertmanager has to show; `AUTOSCALER_WEBHOOK_TOKEN_FILE`.
         operator_token: what a person has to show for an override; `AUTOSCALER_OPERATOR_TOKEN_FILE`.
         prometheus_url: who evaluates the rules.
-        actuator: `processes`, or `dry-run`, which only says what it would do.
+        actuator: `processes`, `docker`, or `dry-run`, which only says what it would do.
         supervisor_socket: of the stack's supervisor; for `processes`.
+        docker_socket: of the Docker Engine; for `docker`.
+        compose_project: whose services `docker` scales; empty: a swarm's.
         host: the address to listen on.
         port: the port to listen on.
         tick_seconds: how often to look without an alert; None: as often as the rules are evaluated, 0: never.
@@ -49,6 +53,8 @@ class Config:
     prometheus_url: str = "http://127.0.0.1:9090"
     actuator: str = PROCESSES
     supervisor_socket: Path = Path(".stack/run/control.sock")
+    docker_socket: Path = Path("/var/run/docker.sock")
+    compose_project: str = ""
     host: str = "127.0.0.1"
     port: int = 9095
     tick_seconds: float | None = None
@@ -123,6 +129,13 @@ def _path(_: str, text: str) -> Path:
     return Path(text)
 
 
+def _project(variable: str, text: str) -> str:
+    # What Compose takes for a name: it is also the beginning of each container's.
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", text):
+        raise SetupError(f"{variable} must be a project of Compose (a-z, 0-9, _ and -), not {text!r}.")
+    return text
+
+
 def _host(_: str, text: str) -> str:
     return text
 
@@ -160,6 +173,8 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str, str], object]]]] = {
     "AUTOSCALER_PROMETHEUS_URL": ("prometheus_url", _url),
     "AUTOSCALER_ACTUATOR": ("actuator", _actuator),
     "AUTOSCALER_SUPERVISOR_SOCKET": ("supervisor_socket", _path),
+    "AUTOSCALER_DOCKER_SOCKET": ("docker_socket", _path),
+    "AUTOSCALER_COMPOSE_PROJECT": ("compose_project", _project),
     "AUTOSCALER_HOST": ("host", _host),
     "AUTOSCALER_PORT": ("port", _port),
     "AUTOSCALER_TICK_SECONDS": ("tick_seconds", _tick),

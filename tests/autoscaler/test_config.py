@@ -30,7 +30,9 @@ def test_what_is_set_is_used(environment: dict[str, str]) -> None:
         environment
         | {
             "AUTOSCALER_PROMETHEUS_URL": "http://prometheus:9090/",
-            "AUTOSCALER_ACTUATOR": "dry-run",
+            "AUTOSCALER_ACTUATOR": "docker",
+            "AUTOSCALER_DOCKER_SOCKET": "/run/docker.sock",
+            "AUTOSCALER_COMPOSE_PROJECT": "obslib",
             "AUTOSCALER_TICK_SECONDS": "0",
             "AUTOSCALER_TIME_SCALE": "1/20",
             "AUTOSCALER_PORT": " 19095 ",
@@ -38,7 +40,8 @@ def test_what_is_set_is_used(environment: dict[str, str]) -> None:
         }
     )
 
-    assert (config.prometheus_url, config.actuator, config.tick_seconds) == ("http://prometheus:9090", "dry-run", 0)
+    assert (config.prometheus_url, config.actuator, config.tick_seconds) == ("http://prometheus:9090", "docker", 0)
+    assert (config.docker_socket, config.compose_project) == (Path("/run/docker.sock"), "obslib")
     assert (config.time_scale, config.port, config.host) == (Fraction(1, 20), 19095, "127.0.0.1")
     assert (config.webhook_token, config.operator_token) == (TOKEN, f"operator-{TOKEN}")
     assert TOKEN not in repr(config)
@@ -52,6 +55,7 @@ WRONG = [
     ("AUTOSCALER_OPERATOR_TOKEN_FILE", "/dev/null", "must hold at least 16 characters"),
     ("AUTOSCALER_PROMETHEUS_URL", "prometheus:9090", "must begin with http:// or https://."),
     ("AUTOSCALER_ACTUATOR", "magic", "AUTOSCALER_ACTUATOR must be one of processes,"),
+    ("AUTOSCALER_COMPOSE_PROJECT", "a/b", "must be a project of Compose (a-z, 0-9, _ and -), not 'a/b'."),
     ("AUTOSCALER_PORT", "65536", "AUTOSCALER_PORT must be a port from 0 to 65535, not '65536'."),
     ("AUTOSCALER_PORT", "-1", "must be a port"),
     ("AUTOSCALER_TICK_SECONDS", "soon", "AUTOSCALER_TICK_SECONDS must be seconds from 0 (no ticks) to 3600"),
