@@ -109,6 +109,11 @@ class Scaler:
             except Exception:
                 log.exception("look_failed", scaled_service=self.service.name)
 
+    async def recount(self) -> None:
+        """Say how many replicas there are, though nothing is to be decided: the rules divide by that number."""
+        self.replicas = await self._replicas(self._clock())
+        self._metrics.running(self.service.name, self.replicas.running if self.replicas else None)
+
     async def look(self, wakes: list[Wake]) -> Decision:
         """
         Look once: decide, and order what was decided.
@@ -141,9 +146,8 @@ class Scaler:
         self.wake(Wake(path=Path.AGAIN, received_seconds=time.monotonic()))
 
     async def _state(self) -> State:
+        await self.recount()
         now = self._clock()
-        self.replicas = await self._replicas(now)
-        self._metrics.running(self.service.name, self.replicas.running if self.replicas else None)
         signals = await self._signals(now)
         if self.override is not None and now >= self.override.until_seconds:
             log.info("override_expired", scaled_service=self.service.name)

@@ -468,6 +468,18 @@ async def test_without_the_supervisor_the_number_is_unknown_and_nothing_is_order
         assert math.isnan(await running.metric('autoscaler_running_replicas{service="shop"'))
 
 
+async def test_the_number_of_replicas_is_told_as_it_changes_without_any_look(
+    running: Running, supervisor: Supervisor
+) -> None:
+    """The rules divide by it at each evaluation; with alerts alone, and no tick, nobody would say that it has changed."""
+    wakes = await running.metric('autoscaler_wakes_total{service="shop",path="tick"')
+    supervisor.counts["shop"] = 5
+
+    await running.until_metric('autoscaler_running_replicas{service="shop"', 5)
+
+    assert await running.metric('autoscaler_wakes_total{service="shop",path="tick"') == wakes
+
+
 async def test_a_supervisor_that_hangs_or_babbles_is_an_error(tmp_path: Path) -> None:
     """Each with its sentence."""
     said = b""
