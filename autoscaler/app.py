@@ -96,7 +96,9 @@ def _actuator(config: Config, services: dict[str, Service], prometheus: Promethe
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(scaler.run(), name=name) for name, scaler in app.state.scalers.items()]
     tasks.append(asyncio.create_task(_tick(app.state.scalers, app.state.tick_seconds), name="tick"))
-    tasks += [asyncio.create_task(_recount(scaler), name=f"count {name}") for name, scaler in app.state.scalers.items()]
+    tasks += [
+        asyncio.create_task(scaler.keep_counting(), name=f"count {name}") for name, scaler in app.state.scalers.items()
+    ]
     try:
         yield
     finally:
@@ -115,13 +117,6 @@ async def _tick(scalers: Mapping[str, Scaler], seconds: float) -> None:
             # One look at the start, for the metrics' sake; alerts do the rest.
             return
         await asyncio.sleep(seconds)
-
-
-async def _recount(scaler: Scaler) -> None:
-    """As often as the rules are evaluated, however seldom it looks."""
-    while True:
-        await asyncio.sleep(scaler.limits.sample_seconds)
-        await scaler.recount()
 
 
 def _webhook(app: FastAPI, token: str, scalers: Mapping[str, Scaler], metrics: Metrics) -> None:

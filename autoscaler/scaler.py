@@ -109,10 +109,14 @@ class Scaler:
             except Exception:
                 log.exception("look_failed", scaled_service=self.service.name)
 
-    async def recount(self) -> None:
-        """Say how many replicas there are, though nothing is to be decided: the rules divide by that number."""
-        self.replicas = await self._replicas(self._clock())
-        self._metrics.running(self.service.name, self.replicas.running if self.replicas else None)
+    async def keep_counting(self) -> None:
+        """Say how many replicas there are as often as the rules, which divide by that, are evaluated; for ever."""
+        while True:
+            await asyncio.sleep(self.limits.sample_seconds)
+            try:
+                await self._count()
+            except Exception:
+                log.exception("count_failed", scaled_service=self.service.name)
 
     async def look(self, wakes: list[Wake]) -> Decision:
         """
@@ -146,7 +150,7 @@ class Scaler:
         self.wake(Wake(path=Path.AGAIN, received_seconds=time.monotonic()))
 
     async def _state(self) -> State:
-        await self.recount()
+        await self._count()
         now = self._clock()
         signals = await self._signals(now)
         if self.override is not None and now >= self.override.until_seconds:
@@ -161,6 +165,10 @@ class Scaler:
             ordered_in_at=self._ordered_at.get(Direction.IN),
             retry_at=self._retry_at,
         )
+
+    async def _count(self) -> None:
+        self.replicas = await self._replicas(self._clock())
+        self._metrics.running(self.service.name, self.replicas.running if self.replicas else None)
 
     async def _replicas(self, now: float) -> Replicas | None:
         try:
