@@ -3,4 +3,9 @@
 set -eu
 address="$(hostname -i)"
 export OTEL_RESOURCE_ATTRIBUTES="service.instance.id=${address%% *}${OTEL_RESOURCE_ATTRIBUTES:+,$OTEL_RESOURCE_ATTRIBUTES}"
-exec python -m demo_service "$@"
+module=demo_service
+if [ "${1-}" = autoscaler ]; then
+  module=autoscaler
+  shift
+fi
+exec python -m "$module" "$@"

@@ -13,6 +13,7 @@ _GENERATED: Final = (
     "faults_token",
     "grafana_password",
     "autoscaler_token",
+    "operator_token",
     "watchdog_token",
 )
 # Nobody listens there: until the chat's own webhook is put in, AlertDeliveryFailing says that nobody is told.

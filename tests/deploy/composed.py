@@ -12,8 +12,13 @@ SERVICES: Final[dict[str, dict[str, Any]]] = MODEL["services"]
 #: Where a container finds its secrets unless it says otherwise.
 SECRETS: Final = "/run/secrets"
 
-#: Those that run our image, and the name of each in `python -m demo_service`.
-OURS: Final = ("shop", "payments", "worker", "load")
+#: What lets the autoscaler act, by itself.
+SCALE_MODEL: Final[dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.scale.yml").read_text())
+
+#: Names in `python -m demo_service`.
+DEMO: Final = ("shop", "payments", "worker", "load")
+#: Those that run our image.
+OURS: Final = (*DEMO, "autoscaler")
 
 
 def environment(service: str) -> dict[str, str]:

@@ -9,13 +9,26 @@ import pytest
 import yaml
 
 import obslib
+from autoscaler.config import Config as AutoscalerConfig
 from demo_service.__main__ import _parser
 from demo_service.config import Config
 from grafana import provisioning
 from prometheus.read_policy import read
 from stack import compose_secrets
 from stack.ports import MAX_REPLICAS
-from tests.deploy.composed import FILE, MODEL, OURS, ROOT, SECRETS, SERVICES, environment, mounts, secret_paths
+from tests.deploy.composed import (
+    DEMO,
+    FILE,
+    MODEL,
+    OURS,
+    ROOT,
+    SCALE_MODEL,
+    SECRETS,
+    SERVICES,
+    environment,
+    mounts,
+    secret_paths,
+)
 
 PROMETHEUS_YML = ROOT / "deploy" / "compose" / "prometheus.yml"
 POLICY = read(ROOT / "prometheus" / "policy.yml")
@@ -41,6 +54,11 @@ def listening() -> dict[str, set[int]]:
         ports[name] = {options.get("port") or options["metrics_port"]}
     haproxy = environment("haproxy")
     ports["haproxy"] = {int(haproxy["HAPROXY_PORT"]), int(haproxy["HAPROXY_METRICS_PORT"])}
+    ports["autoscaler"] = {int(environment("autoscaler").get("AUTOSCALER_PORT", AutoscalerConfig.port))}
+    for name, service in SERVICES.items():
+        _, _, host = service.get("network_mode", "").partition(":")
+        if host:
+            ports[host] |= ports[name]
     return ports
 
 
@@ -103,7 +121,7 @@ def test_a_service_says_whether_it_is_well(name: str) -> None:
 def test_a_service_waits_for_what_can_say_that_it_is_ready(name: str) -> None:
     """Started is not ready."""
     for other, how in SERVICES[name].get("depends_on", {}).items():
-        assert how == {"condition": "service_healthy"}
+        assert how["condition"] == "service_healthy"
         assert other not in WITHOUT_HEALTH_CHECK
 
 
@@ -142,15 +160,17 @@ def test_no_secret_stands_in_the_file(name: str) -> None:
     paths = secret_paths(name)
 
     for variable, value in environment(name).items():
-        if re.search("PASSWORD|TOKEN|SECRET", variable) or variable.endswith("_FILE"):
+        if re.search("PASSWORD|TOKEN|SECRET", variable):
             assert variable.endswith("_FILE")
             assert value in paths
+        elif variable.endswith("_FILE"):
+            assert value in {**paths, **mounts(name)}
     for path in re.findall(rf"{SECRETS}/\w+", yaml.safe_dump(SERVICES[name])):
         assert path in paths
     assert not re.search(r"://[^/\s]*:[^/\s]*@", FILE.read_text())
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", DEMO)
 def test_our_services_understand_their_environment(name: str, tmp_path: Path) -> None:
     """Read by the code that will read it, secrets included; nothing is a default by mistake."""
     compose_secrets.write(tmp_path)
@@ -172,6 +192,53 @@ def test_our_services_understand_their_environment(name: str, tmp_path: Path) ->
         assert all(ipaddress.ip_network(network).is_private for network in config.trusted_proxies)
     for host, port in addresses(f"{config.payments_url} {config.database_url} {config.broker_url}"):
         assert name in ("payments", "load") or port in listening()[host]
+
+
+def autoscaler_config(changes: dict[str, str], directory: Path) -> AutoscalerConfig:
+    """As the autoscaler reads what it is given, each mounted file from where it is."""
+    compose_secrets.write(directory)
+    given = {**environment("autoscaler"), **changes}
+    for target, source in mounts("autoscaler").items():
+        given = {variable: value.replace(target, str(ROOT / source)) for variable, value in given.items()}
+    return AutoscalerConfig.from_env({name: value.replace(SECRETS, str(directory)) for name, value in given.items()})
+
+
+def test_the_autoscaler_understands_its_environment_and_touches_nothing(tmp_path: Path) -> None:
+    """By the policy the rules were made from, with the token that Alertmanager shows."""
+    config = autoscaler_config({}, tmp_path)
+    settings = obslib.Settings.from_env(environment("autoscaler"))
+
+    assert (config.actuator, config.policy) == ("dry-run", POLICY)
+    assert config.webhook_token == (tmp_path / "autoscaler_token").read_text()
+    assert config.operator_token == (tmp_path / "operator_token").read_text() != config.webhook_token
+    assert (config.host, settings.service_name) == ("0.0.0.0", "autoscaler")
+    assert not any("docker.sock" in volume for service in SERVICES.values() for volume in service.get("volumes", []))
+
+
+def test_alertmanager_and_the_autoscaler_are_one_host() -> None:
+    """It is called on loopback, found by a name of Alertmanager's, and restarted when that is."""
+    alertmanager, autoscaler = SERVICES["alertmanager"], SERVICES["autoscaler"]
+
+    assert autoscaler["network_mode"] == "service:alertmanager"
+    assert alertmanager["networks"]["default"]["aliases"] == ["autoscaler"]
+    assert autoscaler["depends_on"]["alertmanager"]["restart"] is True
+    # Docker refuses what only the namespace's owner can have.
+    assert not {"ports", "networks", "hostname", "dns"} & set(autoscaler)
+
+
+def test_what_lets_the_autoscaler_act_gives_it_the_socket_and_nothing_else(tmp_path: Path) -> None:
+    """Of the project that the file names, by the group the socket belongs to."""
+    assert set(SCALE_MODEL) == {"services"}
+    ((name, changes),) = SCALE_MODEL["services"].items()
+    config = autoscaler_config(changes["environment"], tmp_path)
+
+    assert name == "autoscaler"
+    assert set(changes) == {"environment", "group_add", "volumes"}
+    assert (config.actuator, config.compose_project) == ("docker", MODEL["name"])
+    assert changes["volumes"] == [f"{config.docker_socket}:{config.docker_socket}"]
+    assert set(changes["environment"]) == {"AUTOSCALER_ACTUATOR", "AUTOSCALER_COMPOSE_PROJECT"}
+    for service in config.policy.scaling():
+        assert "container_name" not in SERVICES[service.name]
 
 
 def addresses(text: str) -> list[tuple[str, int]]:
@@ -213,8 +280,7 @@ def test_every_replica_of_every_service_is_scraped() -> None:
     found = {config["names"][0]: config["port"] for config in by_name}
     assert set(found) == set(POLICY.services)
     webhook = dict(addresses((ROOT / "prometheus" / "alertmanager.yml").read_text().partition("name: watchdog")[0]))
-    # Joins Alertmanager's network namespace, and serves both there.
-    assert found.pop("autoscaler") == webhook["127.0.0.1"]
+    assert found["autoscaler"] == webhook["127.0.0.1"]
     for name, port in found.items():
         assert port in listening()[name]
     for config in by_name:
@@ -270,7 +336,7 @@ def test_grafana_finds_its_sources_and_its_home() -> None:
 
 def test_links_in_alerts_lead_to_published_pages() -> None:
     """Grafana and Jaeger are where the policy's links say."""
-    links = (ROOT / "prometheus" / "policy.yml").read_text()
+    links = yaml.safe_dump(yaml.safe_load((ROOT / "prometheus" / "policy.yml").read_text())["links"])
     published = {port.rpartition(":")[0] for service in SERVICES.values() for port in service.get("ports", [])}
 
     assert {f"{host}:{port}" for host, port in addresses(links)} <= published
@@ -331,13 +397,17 @@ def test_a_replica_names_itself_by_its_address() -> None:
     # A shell function cannot be executed by `exec`.
     text = script.read_text().replace("exec python", "python")
 
-    for before, after in (("", ""), ("a=b", ",a=b")):
+    for before, after, role, module in (
+        ("", "", "shop --host 0.0.0.0", "demo_service shop --host 0.0.0.0"),
+        ("a=b", ",a=b", "autoscaler", "autoscaler"),
+        ("", "", "", "demo_service"),
+    ):
         said = subprocess.run(
-            ["sh", "-c", f"{fake}\n{text}", "sh", "shop", "--host", "0.0.0.0"],
+            ["sh", "-c", f"{fake}\n{text}", "sh", *role.split()],
             env={"OTEL_RESOURCE_ATTRIBUTES": before},
             capture_output=True,
             text=True,
             check=True,
         ).stdout
-        assert said == f"service.instance.id=10.0.0.7{after}|-m demo_service shop --host 0.0.0.0\n"
+        assert said == f"service.instance.id=10.0.0.7{after}|-m {module}\n"
     assert script.stat().st_mode & 0o111

@@ -62,6 +62,23 @@ def test_compose_reads_what_was_meant(docker_compose: Component) -> None:
     assert all(Path(secret["file"]).parent == ROOT / ".secrets" for secret in model["secrets"].values())
 
 
+def test_compose_reads_what_lets_the_autoscaler_act(docker_compose: Component) -> None:
+    """Added to what it has: the socket, its group, another actuator."""
+    alone = compose.resolved(docker_compose)["services"]
+    services = compose.resolved(docker_compose, scales=True)["services"]
+
+    given, had = services.pop("autoscaler"), alone.pop("autoscaler")
+    assert services == alone
+    assert given["environment"] == had["environment"] | {
+        "AUTOSCALER_ACTUATOR": "docker",
+        "AUTOSCALER_COMPOSE_PROJECT": "obslib",
+    }
+    assert given["group_add"] == ["999"]
+    assert {mount["target"] for mount in given["volumes"]} - {mount["target"] for mount in had["volumes"]} == {
+        "/var/run/docker.sock"
+    }
+
+
 def test_a_file_compose_refuses_is_an_error(
     docker_compose: Component, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

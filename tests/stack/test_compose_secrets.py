@@ -47,5 +47,5 @@ def test_no_two_are_alike(tmp_path: Path) -> None:
     write(tmp_path)
     passwords = [path.read_text() for path in tmp_path.iterdir() if path.name.endswith(("_password", "_token"))]
 
-    assert len(set(passwords)) == len(passwords) == 6
+    assert len(set(passwords)) == len(passwords) == 7
     assert min(map(len, passwords)) >= 32
