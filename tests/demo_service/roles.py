@@ -49,8 +49,9 @@ class Roles:
         return (self.folder / f"{name}.log").read_text()
 
     def lines(self, name: str) -> list[dict[str, object]]:
-        """Return what a role has logged."""
-        return [json.loads(line) for line in self.said(name).splitlines() if line.startswith("{")]
+        """Return what a role has logged; a line that is being written is none yet."""
+        whole, _, _ = self.said(name).rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def end(self) -> None:
         """Stop whatever still runs."""

@@ -137,6 +137,7 @@ def test_prometheus_scrapes_all_of_it_under_its_own_names(stack: RunningStack) -
         ("haproxy", "haproxy"),
         ("jaeger", "jaeger"),
         ("prometheus", "prometheus"),
+        ("alertmanager", "alertmanager"),
         ("probe", "probe"),
     }
 

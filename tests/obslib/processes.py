@@ -79,8 +79,9 @@ class Server:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """The JSON lines it has printed."""
-        return [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
+        """The JSON lines it has printed; one that is being written is none yet."""
+        whole, _, _ = self.text.rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
         """End it and return its exit status."""
