@@ -93,17 +93,28 @@ check: format-check lint types imports generated unit ## before each commit: all
 test-matrix: $(READY) ## the behavioural tests on every supported FastAPI, Starlette and OpenTelemetry SDK
 	$(BIN)/python -m tests.matrix $(ARGS)
 
-.PHONY: test-matrix-short
-test-matrix-short: $(READY)
-	$(BIN)/python -m tests.matrix --short
-
+# Tests with the real components mostly wait, the others mostly compute: together they take as long as the former alone.
+# Those that compute step aside, for the former watch clocks.
 .PHONY: test
-test: format-check lint types imports generated test-matrix-short ## everything, with the real Prometheus, Jaeger, Redis and HAProxy
+test: format-check lint types imports generated ## everything, with the real Prometheus, Jaeger, Redis and HAProxy
 	$(BIN)/python -m stack install
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -q
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-real test-meanwhile
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
+
+.PHONY: test-real
+test-real: $(READY)
+	$(BIN)/coverage run -m pytest -q -m integration
+
+.PHONY: test-meanwhile
+test-meanwhile: $(READY)
+	@mkdir -p .test
+	@echo "Meanwhile the unit tests and the short matrix run; what they say is in .test/meanwhile.log, and comes when they are done."
+	@{ nice -n 10 $(BIN)/coverage run -m pytest -q -m "not integration" && nice -n 10 $(BIN)/python -m tests.matrix --short --jobs 1; } \
+	  > .test/meanwhile.log 2>&1 \
+	  && { echo; echo "Unit tests and the short matrix:"; grep -E "passed|failed" .test/meanwhile.log; } \
+	  || { echo; cat .test/meanwhile.log; exit 1; }
 
 # --- the demo --------------------------------------------------------------------------------------------------------
 
@@ -169,6 +180,10 @@ profile: $(BENCH_READY) ## where the microseconds of a request go: a table and a
 bench-loop: $(READY) $(BENCH_READY) ## from a spike to a serving replica: times, losses, a picture; an hour
 	$(BIN)/python -m benchmarks.loop
 	$(BENCH_VENV)/bin/python -m benchmarks.loop_plot .bench/loop.json .bench/loop.png
+
+.PHONY: bench-dashboards
+bench-dashboards: $(READY) ## what it costs Prometheus to open each dashboard for six hours
+	$(BIN)/python -m benchmarks.dashboards
 
 .PHONY: bench-rules
 bench-rules: $(READY) ## what all rules cost a Prometheus that watches two hundred services

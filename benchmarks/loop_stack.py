@@ -37,7 +37,7 @@ class LoopStack:
         self._state = state
         self._http = httpx.Client(trust_env=False, timeout=10)
         processes = {process["name"]: process for process in self.ask("status")["processes"]}
-        self._prometheus = processes["prometheus"]["url"]
+        self.prometheus_url = processes["prometheus"]["url"]
         self._autoscaler = processes["autoscaler"]["url"] if "autoscaler" in processes else ""
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class LoopStack:
 
     def value(self, query: str) -> float | None:
         """The first value of an instant query."""
-        answer = self._http.get(f"{self._prometheus}/api/v1/query", params={"query": query})
+        answer = self._http.get(f"{self.prometheus_url}/api/v1/query", params={"query": query})
         answer.raise_for_status()
         result = answer.json()["data"]["result"]
         return float(result[0]["value"][1]) if result else None

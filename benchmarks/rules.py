@@ -126,9 +126,28 @@ def write_past(file: TextIO, services: list[str], replicas: int, until: int) -> 
     return count
 
 
+def promtool(component: Component, directory: Path, *arguments: str) -> None:
+    """Run it there."""
+    subprocess.run(
+        [component.command("promtool"), *arguments],
+        cwd=directory,
+        env={**os.environ, **component.environment()},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A Prometheus that runs."""
+
+    url: str
+    pid: int
+
+
 @contextlib.contextmanager
-def server(component: Component, directory: Path) -> Iterator[str]:
-    """A Prometheus on the made-up past; its address."""
+def server(component: Component, directory: Path) -> Iterator[Server]:
+    """A Prometheus on the made-up past."""
     port = any_free(set())
     url = f"http://127.0.0.1:{port}"
     command = [
@@ -151,7 +170,7 @@ def server(component: Component, directory: Path) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > end:
                 raise SystemExit(f"Prometheus does not start:\n{(directory / 'prometheus.log').read_text()[-2000:]}")
             time.sleep(0.5)
-        yield url
+        yield Server(url=url, pid=process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
@@ -188,19 +207,14 @@ def main() -> int:
         )
         with (directory / "past.txt").open("w") as file:
             series = write_past(file, services, options.replicas, int(time.time()))
-        arguments = ["tsdb", "create-blocks-from", "openmetrics", "past.txt", "data"]
-        subprocess.run(
-            [component.command("promtool"), *arguments],
-            cwd=directory,
-            env={**os.environ, **component.environment()},
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        with server(component, directory) as url:
+        promtool(component, directory, "tsdb", "create-blocks-from", "openmetrics", "past.txt", "data")
+        with server(component, directory) as running:
             time.sleep(_EVALUATED_SECONDS)
-            found = sorted(costs(url), key=lambda group: -group.share)
+            found = sorted(costs(running.url), key=lambda group: -group.share)
             (desired,) = httpx.get(
-                f"{url}/api/v1/query", params={"query": "count(service:scale_desired:replicas)"}, trust_env=False
+                f"{running.url}/api/v1/query",
+                params={"query": "count(service:scale_desired:replicas)"},
+                trust_env=False,
             ).json()["data"]["result"]
     print(
         f"{options.services} services of {options.replicas} replicas, {series} series; {desired['value'][1]} are scaled"

@@ -27,7 +27,7 @@ Found = TypeVar("Found")
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0
 # How long tests wait for something that takes seconds: no statement about speed, only an end to waiting.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 def eventually(probe: Callable[[], Found | None], what: str, seconds: float = PATIENCE_SECONDS) -> Found:

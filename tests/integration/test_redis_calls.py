@@ -12,7 +12,7 @@ from stack.components.catalogue import Component
 from stack.ports import HOST, any_free
 from tests.obslib.redis_cases import commands_of_a_client_are_counted, commands_of_an_async_client_are_counted
 
-DEADLINE_SECONDS = 30
+DEADLINE_SECONDS = 180
 
 
 @pytest.fixture(scope="module")

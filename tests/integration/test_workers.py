@@ -21,7 +21,7 @@ from tests.obslib.collector import running_collector
 from tests.obslib.processes import Server, environment, free_port, serving, serving_by
 
 Found = TypeVar("Found")
-DEADLINE_SECONDS = 60
+DEADLINE_SECONDS = 180
 
 APP = """
 import os

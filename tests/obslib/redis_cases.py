@@ -14,7 +14,7 @@ from obslib.settings import Settings
 from obslib.testing import Captured, capture
 
 SETTINGS = Settings(service_name="shop", extra_registries=(), instrumentations=("redis",))
-DEADLINE_SECONDS = 30
+DEADLINE_SECONDS = 180
 
 OPERATIONS = {
     ("redis", "SET", ""): 2,

@@ -18,7 +18,7 @@ from obslib.settings import Settings
 from obslib.testing import capture
 from tests.obslib.processes import run_python
 
-DEADLINE_SECONDS = 30
+DEADLINE_SECONDS = 180
 
 PRELUDE = """
 import asyncio, gc, json, os, sys, threading, time

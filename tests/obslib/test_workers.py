@@ -30,7 +30,7 @@ from tests.obslib.asgi import call, http_scope
 from tests.obslib.processes import free_port
 
 GROUP = Group(os.getpid(), start_time(os.getpid()), "0123456789abcdef")
-DEADLINE_SECONDS = 60
+DEADLINE_SECONDS = 180
 
 
 class Process:

@@ -18,7 +18,7 @@ from stack.child import Child, Hook, Phase
 from stack.errors import ProcessFailedError
 from stack.processes import ProcessSpec
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 180.0
 
 Make = Callable[..., Child]
 

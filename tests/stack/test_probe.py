@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from prometheus import foreign
 from stack import probe, readiness
 from stack.ports import HOST, any_free
@@ -52,6 +54,29 @@ async def test_each_scrape_asks_anew() -> None:
 async def test_what_is_away_is_no_success() -> None:
     """A refused connection is a result, not an error of the scrape."""
     assert await scrape(f"http://{HOST}:{any_free(set())}/", 1) == ["0"]
+
+
+@pytest.mark.parametrize("header", ["0.4", "nonsense", None], ids=["short", "nonsense", "none"])
+async def test_a_shop_that_keeps_silent_is_no_success(header: str | None) -> None:
+    """Said before Prometheus, which says how long it waits, gives up: else there would be no result at all."""
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    port = any_free(set())
+    silent = await asyncio.start_server(hear, HOST, 0)
+    async with silent, readiness.client() as http:
+        it = Probe(f"http://{HOST}:{silent.sockets[0].getsockname()[1]}/", port, http)
+        await it.start()
+        try:
+            headers = {"X-Prometheus-Scrape-Timeout-Seconds": header} if header else {}
+            answer = await http.get(f"http://{HOST}:{port}/metrics", headers=headers, timeout=30)
+        finally:
+            await it.stop()
+    values = dict(row.split() for row in answer.text.splitlines() if not row.startswith("#"))
+    assert values[probe.SUCCESS] == "0"
+    assert (float(values[probe.DURATION]) < 3) == (header == "0.4")
 
 
 async def test_a_stranger_who_sends_nonsense_breaks_nothing() -> None:

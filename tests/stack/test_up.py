@@ -20,7 +20,7 @@ from stack.errors import NotRunningError, StackError
 from stack.state import ROOT, StateDirectory
 from stack.status import RUNNING
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 WAITS_FOR_A_WORD = b'{"command": "scale", "service": "worker", "replicas": 2, "wait": "no"}\n'
 STANDIN = Path(__file__).with_name("standin_services.py")
 
@@ -57,7 +57,9 @@ class Up:
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """One command to its end."""
     command = [sys.executable, str(STANDIN), *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=180, check=False
+    )
 
 
 def environment() -> dict[str, str]:
