@@ -134,8 +134,12 @@ def write_past(
 
 
 def _instances(labels: Mapping[str, str], replicas: int) -> list[dict[str, str]]:
-    if labels.get(names.LABEL_INSTANCE) != f"{SHOP}-1":
+    """What to change in a series' labels, for each series that it becomes."""
+    instance = labels.get(names.LABEL_INSTANCE, "")
+    if labels.get(names.LABEL_SERVICE) != SHOP or not instance.startswith(f"{SHOP}-"):
         return [{}]
+    if instance != f"{SHOP}-1":  # the load may have made more of them
+        return []
     return [{names.LABEL_INSTANCE: f"{SHOP}-{number}"} for number in range(1, replicas + 1)]
 
 
