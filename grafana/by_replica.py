@@ -15,7 +15,7 @@ _COUNT = f"{_DURATION}_count"
 
 def row() -> Row:
     """Part of Service."""
-    return Row(title="Replicas", panels=[requests(), errors(), durations(), in_flight()])
+    return Row(title="Replicas", panels=[requests(), errors(), durations(), in_flight()], closed=True)
 
 
 def requests() -> Panel:

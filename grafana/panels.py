@@ -158,8 +158,10 @@ def bars(
     )
 
 
-def heat(title: str, description: str, unit: str, query: Query, *, width: int = _GRAPH[0]) -> dashboard.Panel:
-    """A histogram's buckets over time; the expression keeps the label `le`."""
+def heat(
+    title: str, description: str, unit: str, query: Query, *exemplars: Query, width: int = _GRAPH[0]
+) -> dashboard.Panel:
+    """A histogram's buckets over time; the expression keeps the label `le`. Others have exemplars only."""
     target = over_time(query, 0)
     target.format_val = prometheus.PromQueryFormat.HEATMAP
     return dashboard.Panel(
@@ -168,7 +170,7 @@ def heat(title: str, description: str, unit: str, query: Query, *, width: int = 
         description=description,
         datasource=PROMETHEUS,
         grid_pos=dashboard.GridPos(w=width, h=_GRAPH[1]),
-        targets=[target],
+        targets=[target, *(over_time(dots, place) for place, dots in enumerate(exemplars, 1))],
         options=heatmap.Options(
             calculate=False,
             y_axis=heatmap.YAxisConfig(unit=unit),

@@ -15,11 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from grafana.promql import EVERY_INSTANCE
+
 _BOARDS: Final = Path(__file__).parent / "generated"
 _POINTS: Final = 240
 _COLUMNS: Final = 24
 _ROWS_AN_INCH: Final = 3.4
-_CHOSEN: Final = {"namespace": ".*", "instance": ".+", "route": ".*", "slo": ".+", "__rate_interval": "20s"}
+_CHOSEN: Final = {"namespace": ".*", "instance": EVERY_INSTANCE, "route": ".*", "slo": ".+", "__rate_interval": "20s"}
 _UNITS: Final = {
     "s": (1, " s"),
     "percentunit": (100, " %"),

@@ -24,6 +24,13 @@ COUNTED: Final = promql.COUNTED
 BAD: Final = promql.BAD
 select: Final = promql.selector
 
+#: The menu's "all replicas", which matches series of no replica, too.
+EVERY_INSTANCE: Final = "|.*"
+#: A matcher that lets nothing pass while all replicas are chosen, and everything while some are.
+_SOME_CHOSEN: Final = f'{names.LABEL_INSTANCE}!~"@$instance"'
+#: Before there was any Prometheus.
+LONG_AGO: Final = "20y"
+
 #: Alerts that fire and that somebody is expected to act on; the others are for programs.
 FOR_PEOPLE: Final = f'{foreign.FIRING}, {foreign.LABEL_SEVERITY}!~"{SCALE}|{WATCHDOG}"'
 
@@ -36,6 +43,31 @@ def label_of(attribute: str) -> str:
 def rate(metric: str, *matchers: str, window: str = WINDOW) -> str:
     """How much a counter grows a second."""
     return f"rate({select(metric, *matchers)}[{window}])"
+
+
+def recorded_rate(series: str, metric: str, *matchers: str, by: str = "", also: str = "", over: str = "") -> str:
+    """
+    The sum of a recorded rate; where single replicas are chosen, which no rule records, of what it was recorded from.
+
+    Hours of every bucket of every replica cost Prometheus a hundred times what the rule's sum of them costs.
+
+    Args:
+        series: the recorded rate, by more labels than are asked for.
+        metric: what it was recorded from.
+        matchers: for both.
+        by: the labels to keep.
+        also: what the rule leaves out, a matcher.
+        over: the mean over so long, else the present rate.
+
+    """
+    kept = select(series, *matchers)
+    left = rate(metric, *matchers, _SOME_CHOSEN, *([also] if also else []), window=over or WINDOW)
+    return f"({total(f'avg_over_time({kept}[{over}])' if over else kept, by=by)} or {total(left, by=by)})"
+
+
+def dots(metric: str, *matchers: str) -> str:
+    """A counter's exemplars alone: those are of the time that is shown, the counter of one where it was not there."""
+    return f"{select(metric, *matchers)} offset {LONG_AGO}"
 
 
 def total(expression: str, by: str = "") -> str:

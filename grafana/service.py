@@ -6,7 +6,22 @@ from grafana import background_tasks, by_replica, limits, uids, websockets
 from grafana.boards import board
 from grafana.links import traces
 from grafana.panels import Row, heat, log_lines, number, rows_of, time_series
-from grafana.promql import BAD, COUNTED, INSTANCES, RANGE, ROUTES, SERVICE, WINDOW, quantile, rate, select, share, total
+from grafana.promql import (
+    BAD,
+    COUNTED,
+    INSTANCES,
+    RANGE,
+    ROUTES,
+    SERVICE,
+    WINDOW,
+    dots,
+    quantile,
+    rate,
+    recorded_rate,
+    select,
+    share,
+    total,
+)
 from grafana.queries import Column, Query
 from grafana.thresholds import above
 from obslib import names
@@ -26,6 +41,18 @@ _ROW_TRACES = traces(
 #: Seconds within which a caller is satisfied, and within which he still waits.
 _SATISFIED = "0.25"
 _TOLERATED = "1.0"
+
+
+def _counted(by: str = "", over: str = "") -> str:
+    return recorded_rate(recorded.ROUTE_REQUESTS, _COUNT, ROUTES, by=by, also=COUNTED, over=over)
+
+
+def _failed(by: str = "", over: str = "") -> str:
+    return recorded_rate(recorded.ROUTE_ERRORS, _COUNT, ROUTES, by=by, also=BAD, over=over)
+
+
+def _buckets(*matchers: str, by: str = "", over: str = "") -> str:
+    return recorded_rate(recorded.ROUTE_BUCKETS, _BUCKET, ROUTES, *matchers, by=by, also=COUNTED, over=over)
 
 
 def dashboard() -> Dashboard:
@@ -64,7 +91,7 @@ def errors() -> Panel:
         "Errors",
         "The share of answers that were a 5xx or broke off. When it rises: the routes below show where.",
         "percentunit",
-        Query(expression=share(total(rate(_COUNT, ROUTES, BAD)), total(rate(_COUNT, ROUTES, COUNTED)))),
+        Query(expression=share(_failed(), _counted())),
         links=[_FAILED_TRACES],
         decimals=2,
     )
@@ -75,19 +102,18 @@ def p95() -> Panel:
         "Duration, p95",
         "19 of 20 answers took less. When it rises: see in the heat map whether all are slower or a second hump grew.",
         "s",
-        Query(expression=quantile(0.95, _DURATION, ROUTES, COUNTED)),
+        Query(expression=f"histogram_quantile(0.95, {_buckets(by='le')}) >= 0"),
         links=[_TRACES],
     )
 
 
 def apdex() -> Panel:
-    satisfied = total(rate(_BUCKET, ROUTES, COUNTED, f'le="{_SATISFIED}"'))
-    tolerated = total(rate(_BUCKET, ROUTES, COUNTED, f'le="{_TOLERATED}"'))
+    satisfied, tolerated = (_buckets(f'le="{bound}"') for bound in (_SATISFIED, _TOLERATED))
     return number(
         "Apdex",
         "1: all within 0.25 s; half counts what took up to 1 s. When it falls: begin with the slowest route below.",
         "none",
-        Query(expression=f"({satisfied} + {tolerated}) / 2 / ({total(rate(_COUNT, ROUTES, COUNTED))} > 0)"),
+        Query(expression=f"({satisfied} + {tolerated}) / 2 / ({_counted()} > 0)"),
         decimals=2,
     )
 
@@ -129,9 +155,7 @@ def error_share() -> Panel:
         "Errors over time",
         "Above the dashed line the error budget burns fast enough to page. When red: open failed traces from a point.",
         "percentunit",
-        Query(
-            expression=share(total(rate(_COUNT, ROUTES, BAD)), total(rate(_COUNT, ROUTES, COUNTED))), legend="errors"
-        ),
+        Query(expression=share(_failed(), _counted()), legend="errors"),
         Query(expression=f"max({limit})", legend="burns the budget", is_limit=True),
         links=[_FAILED_TRACES],
     )
@@ -143,9 +167,10 @@ def durations() -> Panel:
         "Dots are requests with a trace: click one. When p95 is above the promised line: the routes below show which.",
         "s",
         *[
-            Query(expression=quantile(q, _DURATION, ROUTES, COUNTED), legend=legend, exemplars=q == 0.99)
+            Query(expression=f"histogram_quantile({q}, {_buckets(by='le')}) >= 0", legend=legend)
             for q, legend in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
         ],
+        Query(expression=dots(_BUCKET, ROUTES), exemplars=True),
         Query(expression=f"max({select(recorded.LATENCY_BOUND, SERVICE)})", legend="promised", is_limit=True),
         links=[_TRACES],
     )
@@ -181,14 +206,14 @@ def heatmap() -> Panel:
         "Durations",
         "How many requests took how long; dots have a trace. When a second band appears: one path is slow, not all.",
         "s",
-        Query(expression=total(rate(_BUCKET, ROUTES), by="le"), legend="{{le}}", exemplars=True),
+        Query(expression=_buckets(by="le"), legend="{{le}}"),
+        Query(expression=dots(_BUCKET, ROUTES), exemplars=True),
     )
 
 
 def routes() -> Panel:
-    whole = total(rate(_COUNT, ROUTES, COUNTED, window=RANGE), by=_ROUTE)
-    failed = total(rate(_COUNT, ROUTES, BAD, window=RANGE), by=_ROUTE)
-    buckets = total(rate(_BUCKET, ROUTES, COUNTED, window=RANGE), by=f"{_ROUTE}, le")
+    whole, failed = _counted(by=_ROUTE, over=RANGE), _failed(by=_ROUTE, over=RANGE)
+    buckets = _buckets(by=f"{_ROUTE}, le", over=RANGE)
     return rows_of(
         "Routes",
         "Each route over the time that is shown. When one is slow or fails: open its traces from the row.",

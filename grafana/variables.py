@@ -5,7 +5,7 @@ from typing import Final
 
 from grafana_foundation_sdk.models import dashboard
 
-from grafana.promql import INSTANCES, NAMESPACES, SERVICE, select
+from grafana.promql import EVERY_INSTANCE, INSTANCES, NAMESPACES, SERVICE, select
 from grafana.queries import PROMETHEUS
 from obslib import names
 from prometheus import recorded
@@ -25,7 +25,7 @@ def service() -> dashboard.VariableModel:
 
 def instance() -> dashboard.VariableModel:
     """Replicas of the service."""
-    return _several("instance", select(names.BUILD_INFO, SERVICE), names.LABEL_INSTANCE, every=".+")
+    return _several("instance", select(names.BUILD_INFO, SERVICE), names.LABEL_INSTANCE, every=EVERY_INSTANCE)
 
 
 def route() -> dashboard.VariableModel:

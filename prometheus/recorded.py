@@ -21,6 +21,8 @@ INSTANCE_CPU_USABLE: Final = "instance:process_cpu_usable:cores"
 INSTANCE_MEMORY: Final = "instance:process_resident_memory_bytes:sum"
 ROUTE_REQUESTS: Final = "route:http_server_requests:rate5m"
 ROUTE_ERRORS: Final = "route:http_server_request_errors:rate5m"
+ROUTE_BUCKETS: Final = "route:http_server_request_duration_seconds_bucket:rate5m"
+OPERATION_BUCKETS: Final = "operation:db_client_operation_duration_seconds_bucket:rate5m"
 PROBE_SUCCESS: Final = "service:probe_success:avg2m"
 
 # What is promised

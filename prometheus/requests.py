@@ -9,7 +9,10 @@ from prometheus.rules import Group, Record
 
 _COUNT = f"{names.HTTP_SERVER_REQUEST_DURATION}_count"
 _BUCKET = f"{names.HTTP_SERVER_REQUEST_DURATION}_bucket"
-_BY_ROUTE = f"by ({SERVICE}, {names.LABEL_METHOD}, {names.LABEL_ROUTE})"
+_ROUTE = f"{SERVICE}, {names.LABEL_METHOD}, {names.LABEL_ROUTE}"
+_BY_ROUTE = f"by ({_ROUTE})"
+_BY_ROUTE_AND_BOUND = f"by ({_ROUTE}, le)"
+_OPERATION = f"{SERVICE}, {names.LABEL_DB_SYSTEM}, {names.LABEL_DB_OPERATION}"
 
 
 def groups(policy: Policy, clock: Clock) -> list[Group]:
@@ -17,7 +20,11 @@ def groups(policy: Policy, clock: Clock) -> list[Group]:
     return [
         # Every bucket of every route of every replica goes through here. What changes over five minutes need not be
         # known every five seconds, and nothing that scales reads it.
-        Group(name="obslib_requests", interval=clock("15s"), rules=[*_rates(clock), *_durations(clock)]),
+        Group(
+            name="obslib_requests",
+            interval=clock("15s"),
+            rules=[*_rates(clock), *_durations(clock), _operations(clock)],
+        ),
         # As often as the scaling rules that read them.
         Group(name="obslib_processes", interval=clock(policy.server.scrape_interval), rules=_processes(clock)),
     ]
@@ -51,15 +58,24 @@ def _rates(clock: Clock) -> list[Record]:
 
 
 def _durations(clock: Clock) -> list[Record]:
-    buckets = f"sum by ({SERVICE}, le) (rate({selector(_BUCKET, COUNTED)}[{clock('5m')}]))"
+    buckets = f"(rate({selector(_BUCKET, COUNTED)}[{clock('5m')}]))"
     return [
-        Record(name=recorded.BUCKETS, expression=buckets),
+        # The buckets are read once; a service is its routes.
+        Record(name=recorded.ROUTE_BUCKETS, expression=f"sum {_BY_ROUTE_AND_BOUND} {buckets}"),
+        Record(name=recorded.BUCKETS, expression=f"sum by ({SERVICE}, le) ({recorded.ROUTE_BUCKETS})"),
         *[
             # Without requests the quantile is NaN, which no comparison and no panel should meet.
             Record(name=name, expression=f"histogram_quantile({quantile}, {recorded.BUCKETS}) >= 0")
             for name, quantile in ((recorded.P50, "0.5"), (recorded.P95, "0.95"), (recorded.P99, "0.99"))
         ],
     ]
+
+
+def _operations(clock: Clock) -> Record:
+    buckets = f"{names.DB_CLIENT_OPERATION_DURATION}_bucket"
+    return Record(
+        name=recorded.OPERATION_BUCKETS, expression=f"sum by ({_OPERATION}, le) (rate({buckets}[{clock('5m')}]))"
+    )
 
 
 def _processes(clock: Clock) -> list[Record]:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from grafana import uids
+from grafana.promql import EVERY_INSTANCE
 from obslib import names
 from prometheus import foreign, generate
 from stack.components.catalogue import Component
@@ -25,7 +26,7 @@ from tests.integration.traffic import Traffic
 LOAD_RPS = 20
 LOAD_SECONDS = 600
 #: What the dashboards' menus begin with.
-CHOSEN = {"namespace": ".*", "instance": ".+", "route": ".*", "slo": ".+"}
+CHOSEN = {"namespace": ".*", "instance": EVERY_INSTANCE, "route": ".*", "slo": ".+"}
 #: The rules' windows are shorter here: with their own, the first sums over a day would be five minutes away.
 TIME_SCALE = "1/5"
 #: Until the slowest of those has a number; no statement about speed.
@@ -34,10 +35,13 @@ PATIENCE_SECONDS = 240.0
 NO_STREAMS = "no route of the shop answers in several pieces"
 NO_WEBSOCKETS = "the shop has no WebSocket"
 NO_TASKS = "no route of the shop leaves work for after the response"
+ONLY_DOTS = "asked for its exemplars"
 ONE_WEEK = "this Prometheus is minutes old"
 #: Queries without data in a healthy shop, by dashboard, panel and letter, with the reason. One that has data fails, too.
 SILENT: Mapping[tuple[str, str, str], str] = {
     (uids.SERVICE, "Requests, and a week ago", "B"): ONE_WEEK,
+    (uids.SERVICE, "Duration", "D"): ONLY_DOTS,
+    (uids.SERVICE, "Durations", "B"): ONLY_DOTS,
     (uids.SERVICE, "Time to first byte, p95", "A"): NO_STREAMS,
     (uids.SERVICE, "Background tasks", "A"): NO_TASKS,
     (uids.SERVICE, "Background tasks, p95", "A"): NO_TASKS,
@@ -79,9 +83,9 @@ def hasten(stack: RunningStack, directory: Path) -> None:
     os.kill(stack.pid("prometheus"), signal.SIGHUP)
 
 
-def substituted(expression: str, service: str) -> str:
+def substituted(expression: str, service: str, **chosen: str) -> str:
     """An expression as Grafana asks it, at a range of an hour."""
-    known = {**CHOSEN, "service": service, "__rate_interval": "20s", "__range": "3600s"}
+    known = {**CHOSEN, "service": service, "__rate_interval": "20s", "__range": "3600s", **chosen}
     return re.sub(r"\$([a-z_]\w*)", lambda match: known[match.group(1)], expression)
 
 
@@ -129,6 +133,21 @@ def test_no_panel_is_dead(busy: RunningStack) -> None:
     except AssertionError:
         assert silent - set(ONLY_IN_TROUBLE) == set(SILENT)
         raise
+
+
+@pytest.mark.parametrize(
+    "asked", [asked for asked in prometheus_queries() if "@$instance" in asked.expression], ids=str
+)
+def test_one_replica_can_be_chosen_where_rules_have_the_sum(busy: RunningStack, asked: Asked) -> None:
+    """With all of them chosen the rule's sum is drawn, with one its own series, and nothing of one that is not there."""
+
+    def found(instance: str) -> bool:
+        expression = substituted(asked.expression, SHOP, instance=instance)
+        return any(math.isfinite(float(one["value"][1])) for one in busy.query(expression))
+
+    eventually(lambda: found("shop-1"), "one replica's data")
+    assert found("(shop-1|shop-2)")
+    assert not found("shop-99")
 
 
 def test_workers_are_summed_away(busy: RunningStack) -> None:
