@@ -17,17 +17,20 @@ from typing import Any, Final, TextIO
 
 import httpx
 import psutil
+import yaml
 
 from benchmarks.loop_stack import SHOP, loop_stack
 from benchmarks.rules import promtool, server
 from grafana.promql import EVERY_INSTANCE
 from obslib import names
+from prometheus.durations import Duration
 from stack.components.catalogue import PROMETHEUS
 from stack.components.install import Installer, cache_directory
 from stack.components.progress import Progress
 from stack.state import ROOT
 
 _BOARDS: Final = ROOT / "grafana" / "generated"
+_RULES: Final = ROOT / "prometheus" / "generated" / "rules"
 _SCRAPE_SECONDS: Final = 5
 #: A window of that width; Grafana asks for a point a pixel.
 _PIXELS: Final = 1900
@@ -60,15 +63,14 @@ def boards() -> list[Json]:
 
 
 def queries(board: Json) -> Iterator[tuple[str, Json, int]]:
-    """Each query with its panel's title and the panel's width in columns; folded panels, too."""
+    """Each query with its panel's title and the panel's width in columns; a folded row asks nothing."""
     for entry in board["annotations"]["list"]:
         if "expr" in entry:
             yield f"mark: {entry['name']}", entry, _COLUMNS
-    for entry in board["panels"]:
-        for panel in entry.get("panels") or [entry]:
-            for target in panel.get("targets", []):
-                if target["datasource"]["type"] == "prometheus":
-                    yield panel["title"], target, panel["gridPos"]["w"]
+    for panel in board["panels"]:
+        for target in panel.get("targets", []):
+            if target["datasource"]["type"] == "prometheus":
+                yield panel["title"], target, panel["gridPos"]["w"]
 
 
 def asked_metrics() -> set[str]:
@@ -108,6 +110,18 @@ def present(url: str, metrics: set[str]) -> list[tuple[dict[str, str], float]]:
     return [(entry["metric"], float(entry["value"][1])) for entry in found if entry["metric"]["__name__"] in metrics]
 
 
+def recorded_every() -> dict[str, int]:
+    """How many seconds there are between two samples of each recorded series."""
+    documents = [yaml.safe_load(path.read_text()) for path in sorted(_RULES.glob("*.yml"))]
+    return {
+        rule["record"]: int(Duration.parse(group["interval"]).seconds)
+        for document in documents
+        for group in document["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
+
+
 def write_past(
     file: TextIO, series: list[tuple[dict[str, str], float]], replicas: int, hours: float, until: int
 ) -> int:
@@ -122,9 +136,11 @@ def write_past(
         until: its end, in seconds since the epoch.
 
     """
-    moments = range(until - int(hours * 3600), until + 1, _SCRAPE_SECONDS)
+    recorded = recorded_every()
     count = 0
     for labels, value in series:
+        step = recorded.get(labels["__name__"], _SCRAPE_SECONDS)
+        moments = range(until - int(hours * 3600), until + 1, step)
         for instance in _instances(labels, replicas):
             count += 1
             line = _series({**labels, **instance})

@@ -53,16 +53,16 @@ class Losses:
     down_samples: float
 
 
-def reactions(stack: LoopStack, spikes: int, rng: random.Random) -> list[Reaction]:
+def reactions(stack: LoopStack, spikes: int, rng: random.Random, found: list[dict[str, float]]) -> None:
     """
     Send spikes and time the way to the first added replica that serves.
 
     Args:
         spikes: how many.
         rng: chooses the phases.
+        found: gets each as it comes.
 
     """
-    found: list[Reaction] = []
     while len(found) < spikes:
         settle(stack)
         time.sleep(rng.uniform(0, _PHASE_SECONDS))
@@ -70,9 +70,8 @@ def reactions(stack: LoopStack, spikes: int, rng: random.Random) -> list[Reactio
         if reaction is None:
             print("  (a replica came before the spike: the CPU of those before had asked for it)", flush=True)
             continue
-        found.append(reaction)
-        print(f"  serving after {found[-1].serving_seconds:.1f} s", flush=True)
-    return found
+        found.append(asdict(reaction))
+        print(f"  serving after {reaction.serving_seconds:.1f} s", flush=True)
 
 
 def settle(stack: LoopStack) -> None:
@@ -83,7 +82,7 @@ def settle(stack: LoopStack) -> None:
     for series in ("scale_running", "scale_desired"):
         query = f'service:{series}:replicas{{service="{SHOP}"}} == 1'
         eventually(lambda query=query: stack.value(query) is not None, query)  # type: ignore[misc] # mypy wants no default
-    # An alert goes on for a minute, and Alertmanager tells again only every half: a spike within that is no new one.
+    # An alert goes on for a minute: a spike within that is no new one.
     firing = f'ALERTS{{alertname="ServiceScaleOutNeeded", service="{SHOP}"}}'
     eventually(lambda: stack.value(firing) is None, "the alert is over")
 
@@ -202,7 +201,7 @@ def run(spikes: int, cycles: int, frozen_seconds: float, seed: int, found: dict[
     for way, options in (("alert", ("--autoscaler-tick-seconds", "0")), ("tick", ("--no-alertmanager",))):
         print(f"{spikes} spikes, woken by the {way} only", flush=True)
         with loop_stack(*options) as stack:
-            found[way] = [asdict(reaction) for reaction in reactions(stack, spikes, rng)]
+            reactions(stack, spikes, rng, found.setdefault(way, []))
     print("a spike, watched, with and without scaling", flush=True)
     with loop_stack() as stack:
         settle(stack)
