@@ -64,6 +64,7 @@ def everything(policy: Policy, clock: Clock) -> dict[str, str]:
     documents["kubernetes/prometheus-rule.yml"] = kubernetes.prometheus_rule(every)
     if clock == Clock():
         documents |= kubernetes.scaled_objects(policy)
+        documents |= kubernetes.horizontal_pod_autoscalers(policy)
         documents |= promtool.test_files(policy, [group["name"] for group in every], list(groups))
     return {path: dump(document) for path, document in documents.items()}
 

@@ -1,4 +1,9 @@
-"""The same rules for a cluster, as the Prometheus operator takes them, and who scales there, as KEDA does."""
+"""
+The same rules for a cluster, as the Prometheus operator takes them, and who scales there: KEDA, or an HPA without it.
+
+Sources: KEDA's `scaledobject_types.go` and `prometheus_scaler.go` (2.17 to 2.20), `k8s.io/api/autoscaling/v2`, and the
+documentation of prometheus-adapter's external rules (0.12).
+"""
 
 from typing import Any, Final
 
@@ -6,6 +11,10 @@ from prometheus import recorded
 from prometheus.durations import Duration
 from prometheus.policy import Kubernetes, Policy, Scaling, Service
 from prometheus.promql import selector
+
+#: What prometheus-adapter calls the number: no colons, for it is part of a URL.
+_EXTERNAL_METRIC: Final = "service_scale_desired_replicas"
+_ALTERNATIVE: Final = "kubernetes/without-keda"
 
 #: From so many replicas on, one more or less is a tenth or less, which HPA ignores unless it is told not to.
 _TENTH_SWALLOWS_A_STEP: Final = 10
@@ -22,13 +31,71 @@ def prometheus_rule(groups: list[dict[str, Any]]) -> dict[str, Any]:  # Any: wha
 
 
 def scaled_objects(policy: Policy) -> dict[str, object]:
-    """A `ScaledObject` for each service that scales, by its path; none without a cluster. KEDA 2.17 or newer."""
+    """
+    A `ScaledObject` for each service that scales, by its path; none without a cluster.
+
+    KEDA 2.17 or newer for the fallback, 2.18 or newer where there is a tolerance.
+    """
     if policy.kubernetes is None:
         return {}
     return {
         f"kubernetes/scaled-object-{service.name}.yml": _scaled_object(service, service.scaling, policy.kubernetes)
         for service in policy.services.values()
         if service.scaling
+    }
+
+
+def horizontal_pod_autoscalers(policy: Policy) -> dict[str, object]:
+    """
+    The same without KEDA, by path: an HPA for each service that scales, and a rule for prometheus-adapter.
+
+    Never together with a `ScaledObject`, which is an HPA, too: two of them pull one Deployment to and fro.
+    """
+    if policy.kubernetes is None:
+        return {}
+    scaling = {service.name: (service, service.scaling) for service in policy.services.values() if service.scaling}
+    return {
+        **{f"{_ALTERNATIVE}/hpa-{name}.yml": _hpa(*found) for name, found in scaling.items()},
+        f"{_ALTERNATIVE}/prometheus-adapter.yml": _adapter_rules(),
+    }
+
+
+def _hpa(service: Service, scaling: Scaling) -> dict[str, Any]:  # Any: as above
+    namespace = {"namespace": service.namespace} if service.namespace else {}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": service.name, **namespace, "labels": {"app.kubernetes.io/name": service.name}},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": service.name},
+            "minReplicas": scaling.min_replicas,
+            "maxReplicas": scaling.max_replicas,
+            "behavior": _behavior(scaling),
+            "metrics": [
+                {
+                    "type": "External",
+                    "external": {
+                        "metric": {"name": _EXTERNAL_METRIC, "selector": {"matchLabels": service.identity}},
+                        # As above: as many replicas as the value says. Without a value an HPA leaves them as they are.
+                        "target": {"type": "AverageValue", "averageValue": "1"},
+                    },
+                }
+            ],
+        },
+    }
+
+
+def _adapter_rules() -> dict[str, Any]:  # Any: as above
+    return {
+        "externalRules": [
+            {
+                "seriesQuery": recorded.SCALE_DESIRED,
+                # The HPA's selector names the service wholly; the adapter would add a label that few services have.
+                "resources": {"namespaced": False},
+                "name": {"as": _EXTERNAL_METRIC},
+                "metricsQuery": "max(<<.Series>>{<<.LabelMatchers>>})",
+            }
+        ]
     }
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from obslib import names
 from prometheus import foreign
 from prometheus.cases.case import Alerting, Case, Value, fires, quiet, written
-from prometheus.cases.story import IN, asking, desired, per_replica, unit
+from prometheus.cases.story import IN, Story, asking, desired, per_replica, scales, unit
 from prometheus.policy import Policy, Service
 
 NOT_FINITE_GROUP: Final = "not_finite"
@@ -16,6 +16,8 @@ _DIVIDED: Final = "divided_by_zero"
 def cases(service: Service) -> list[Case]:
     """Each signal that the policy names, lost."""
     assert service.scaling is not None
+    if not scales(service):
+        return _lose_only_cpu(service)
     lose = {"in_flight": _lose_in_flight, "cpu": _lose_cpu, "backlog": _lose_backlog}
     return [case for signal in service.scaling.signals() for case in lose[signal](service)] + _count_is_lost(service)
 
@@ -111,6 +113,32 @@ def _lose_cpu(service: Service) -> list[Case]:
         (case,) = _loss(service, f"{what} is not there", {}, removed=tuple(selectors))
         found.append(_from_the_start(case, service, four))
     return found
+
+
+def _lose_only_cpu(service: Service) -> list[Case]:
+    """Nothing else says what is needed: it is nearly too little, then nobody knows."""
+    assert service.scaling is not None
+    assert service.scaling.cpu is not None
+    four = min(4, service.scaling.max_replicas)
+    cores = 0.95 * float(service.scaling.cpu)
+    story = Story(service=service, replicas=four, cores=cores)
+    ended = {story.cpu(instance): f"0+{cores * 5:g}x60 stale" for instance in story.instances()}
+    about = {"service": service.name}
+    return [
+        Case(
+            name=f"{service.name}: the CPU, its only signal, ends: nothing is given up, and somebody is told",
+            interval="5s",
+            series=story.series() | ended,
+            checks=[
+                quiet("ScaleSignalMissing", "4m", **about),
+                desired(service, "4m", four),
+                # Rates go on for as long as their window.
+                desired(service, "705s", four),
+                quiet(IN, "705s", **about),
+                fires("ScaleSignalMissing", "705s", **about),
+            ],
+        )
+    ]
 
 
 def _from_the_start(case: Case, service: Service, running: int) -> Case:

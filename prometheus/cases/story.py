@@ -22,7 +22,7 @@ class Story:
 
     service: Service
     replicas: int
-    busy: str
+    busy: str = ""
     cores: float = 0.1
     backlog: str = ""
 

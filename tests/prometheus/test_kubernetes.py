@@ -23,6 +23,12 @@ def scaled_object(policy: str, name: str = "shop") -> dict[str, Any]:
     return document["spec"]  # type: ignore[no-any-return] # Any: what YAML can hold
 
 
+def hpa(policy: str, name: str = "shop") -> dict[str, Any]:
+    files = everything(parse(policy), Clock())
+    document: dict[str, Any] = yaml.safe_load(files[f"kubernetes/without-keda/hpa-{name}.yml"])
+    return document
+
+
 def replicas_by_hpa(current: int, value: int, threshold: float, tolerance: float) -> int:
     """HPA's `GetExternalPerPodMetricReplicas`: the one place where it divides by what there is."""
     ratio = value / (threshold * current)
@@ -79,9 +85,43 @@ def test_kubernetes_follows_every_desired_number(most: int) -> None:
     assert replicas_by_hpa(11, 12, threshold, 0.1) == 11
 
 
+def test_an_hpa_says_the_same_as_the_scaled_object() -> None:
+    """Bounds, steps and waits are those of the other; it divides by one, so the value is the number of replicas."""
+    other, document = scaled_object(CLUSTER), hpa(CLUSTER)
+    spec = document["spec"]
+
+    assert (document["apiVersion"], document["kind"]) == ("autoscaling/v2", "HorizontalPodAutoscaler")
+    assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop"}
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (other["minReplicaCount"], other["maxReplicaCount"])
+    assert spec["behavior"] == other["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    (metric,) = spec["metrics"]
+    assert metric["external"]["target"] == {"type": "AverageValue", "averageValue": "1"}
+
+
+@pytest.mark.parametrize("namespace", ["", "sales"])
+def test_the_adapter_asks_what_keda_asks(namespace: str) -> None:
+    """Its templates filled in as it does, with the labels of the HPA's selector."""
+    policy = CLUSTER.replace("  shop:\n", f"  shop:\n    namespace: {namespace}\n") if namespace else CLUSTER
+    adapter = yaml.safe_load(everything(parse(policy), Clock())["kubernetes/without-keda/prometheus-adapter.yml"])
+    (rule,) = adapter["externalRules"]
+    document = hpa(policy)
+    wanted = document["spec"]["metrics"][0]["external"]["metric"]
+    matchers = ", ".join(f'{label}="{value}"' for label, value in wanted["selector"]["matchLabels"].items())
+    series, _, _ = rule["seriesQuery"].partition("{")
+
+    asked = rule["metricsQuery"].replace("<<.Series>>", series).replace("<<.LabelMatchers>>", matchers)
+
+    assert rule["name"]["as"] == wanted["name"]
+    assert rule["resources"] == {"namespaced": False}
+    assert asked == f"max({scaled_object(policy)['triggers'][0]['metadata']['query']})"
+    assert document["metadata"].get("namespace", "") == namespace
+
+
 def test_without_a_cluster_nobody_is_told() -> None:
     """Only the rules are written then."""
-    assert not [path for path in everything(parse(GOOD), Clock()) if "scaled-object" in path]
+    assert [path for path in everything(parse(GOOD), Clock()) if path.startswith("kubernetes/")] == [
+        "kubernetes/prometheus-rule.yml"
+    ]
 
 
 @pytest.mark.parametrize(
