@@ -6,7 +6,7 @@ from grafana import limits, uids
 from grafana.boards import board
 from grafana.links import traces
 from grafana.panels import Row, number, rows_of, time_series
-from grafana.promql import INSTANCES, RANGE, quantile, rate, recorded_rate, select, share, total
+from grafana.promql import INSTANCES, RANGE, dots, quantile, rate, recorded_rate, select, share, total
 from grafana.queries import Column, Query
 from grafana.thresholds import above
 from obslib import names
@@ -144,9 +144,10 @@ def errors_by_host() -> Panel:
 def durations_by_host() -> Panel:
     return time_series(
         "Calls by host, p95",
-        "Until the answer's headers. When one rises and ours follows: it is that host; its traces say where.",
+        "Until the answer's headers; dots have a trace. When one rises and ours follows: it is that host.",
         "s",
         Query(expression=quantile(0.95, _HTTP, INSTANCES, by=_HOST), legend=_BY_HOST),
+        Query(expression=dots(f"{_HTTP}_bucket", INSTANCES), exemplars=True),
         links=[_TRACES],
     )
 
@@ -181,9 +182,10 @@ def errors_by_system() -> Panel:
 def durations_by_operation() -> Panel:
     return time_series(
         "Operations, p95",
-        "How long one takes. When it rises: a missing index, a lock, or a server that is full.",
+        "How long one takes; dots have a trace. When it rises: a missing index, a lock, or a server that is full.",
         "s",
         Query(expression=f"histogram_quantile(0.95, {_buckets()}) >= 0", legend=_BY_OPERATION),
+        Query(expression=dots(f"{_DB}_bucket", INSTANCES), exemplars=True),
         width=6,
         links=[_TRACES],
     )

@@ -187,17 +187,20 @@ class HistogramChild(Child):
         self._exemplars: list[KeptExemplar | None] = [None] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, value: float) -> None:
+    def observe(self, value: float, exemplar: KeptExemplar | None = None) -> None:
         """
         Count one observation.
 
         Args:
             value: In the unit that the metric's name ends with.
+            exemplar: Trace id, span id, the value and when, in seconds since 1970; None keeps the bucket's last one.
         """
         index = bisect_left(self._bounds, value)
         with self._lock:
             self._counts[index] += 1
             self._sum += value
+            if exemplar is not None:
+                self._exemplars[index] = exemplar
             self._text = self._openmetrics = None
 
     def add(self, counts: Sequence[int], total: float) -> None:

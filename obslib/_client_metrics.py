@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from opentelemetry import trace
+
 from obslib import names
+from obslib._children import HistogramChild
 from obslib._connection_pools import ConnectionPool, PoolMetrics
+from obslib._current_context import CURRENT_CONTEXT
 from obslib._first_values import FirstValues
 from obslib._instruments import Instruments
 from obslib._record import RequestRecord
@@ -23,6 +27,7 @@ class ClientMetrics:
 
     Args:
         clock_ns: Monotonic clock.
+        now_unix_ns: The wall clock.
         serves: Tells whether it is this application that serves a request.
         on_error: Told the exception when counting fails; must not raise.
     """
@@ -31,12 +36,14 @@ class ClientMetrics:
         self,
         instruments: Instruments,
         clock_ns: Callable[[], int],
+        now_unix_ns: Callable[[], int],
         *,
         serves: Callable[[RequestRecord], bool],
         on_error: Callable[[BaseException], None],
     ) -> None:
         self.clock_ns: Final = clock_ns
         self.serves: Final = serves
+        self._now_unix_ns = now_unix_ns
         self._on_error = on_error
         self._http_duration = instruments.histogram(
             names.HTTP_CLIENT_REQUEST_DURATION,
@@ -79,7 +86,7 @@ class ClientMetrics:
             status = str(status_code) if 100 <= status_code <= 599 else names.OTHER
             error_type = status if status_code >= 400 else ""
         method = method if method in names.KNOWN_METHODS else names.OTHER
-        self._http_duration.labels(method, status, self._host(host), error_type).observe(duration_ns / _NANOSECONDS)
+        self._observe(self._http_duration.labels(method, status, self._host(host), error_type), duration_ns)
 
     def db_operation(self, system: str, operation: str, duration_ns: int, error: BaseException | None) -> None:
         """
@@ -90,7 +97,7 @@ class ClientMetrics:
             operation: The command, e.g. `SELECT`.
         """
         operation = self._db_operation(operation)
-        self._db_duration.labels(system, operation, self._db_error_type(error)).observe(duration_ns / _NANOSECONDS)
+        self._observe(self._db_duration.labels(system, operation, self._db_error_type(error)), duration_ns)
 
     def show(self, pool: ConnectionPool) -> None:
         """Show a pool from now on."""
@@ -103,6 +110,16 @@ class ClientMetrics:
     def hand_over(self) -> None:
         """Bring the gauges up to date before they are read. Does not raise."""
         self.safely(lambda metrics: metrics._pools.update())  # noqa: SLF001 -- its own
+
+    def _observe(self, child: HistogramChild, duration_ns: int) -> None:
+        """Count a call, and where it is traced keep the span that it was made in."""
+        seconds = duration_ns / _NANOSECONDS
+        span = trace.get_current_span(CURRENT_CONTEXT.get()).get_span_context()
+        if not (span.is_valid and span.trace_flags.sampled):
+            child.observe(seconds)
+            return
+        ids = trace.format_trace_id(span.trace_id), trace.format_span_id(span.span_id)
+        child.observe(seconds, (*ids, seconds, self._now_unix_ns() / _NANOSECONDS))
 
     def _db_error_type(self, error: BaseException | None) -> str:
         return "" if error is None else self._db_error(type(error).__qualname__)

@@ -157,6 +157,7 @@ class Telemetry:
         return ClientMetrics(
             self.instruments,
             self._monotonic_ns,
+            self._now_unix_ns,
             serves=lambda record: record.background is self._background,
             on_error=self._on_metrics_error,
         )

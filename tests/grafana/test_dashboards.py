@@ -214,7 +214,7 @@ def test_links_to_traces_are_questions_that_jaeger_understands(board: Json) -> N
 
 
 def test_latencies_show_their_traces() -> None:
-    """Durations of requests ask for exemplars, which lead to Jaeger."""
+    """Durations of requests and calls ask for exemplars, which lead to Jaeger."""
     with_traces = {
         f"{uid}/{panel['title']}"
         for uid, board in BOARDS.items()
@@ -223,6 +223,8 @@ def test_latencies_show_their_traces() -> None:
     }
 
     assert with_traces == {
+        "obslib-dependencies/Calls by host, p95",
+        "obslib-dependencies/Operations, p95",
         "obslib-service/Duration",
         "obslib-service/Durations",
     }

@@ -42,6 +42,8 @@ SILENT: Mapping[tuple[str, str, str], str] = {
     (uids.SERVICE, "Requests, and a week ago", "B"): ONE_WEEK,
     (uids.SERVICE, "Duration", "D"): ONLY_DOTS,
     (uids.SERVICE, "Durations", "B"): ONLY_DOTS,
+    (uids.DEPENDENCIES, "Calls by host, p95", "B"): ONLY_DOTS,
+    (uids.DEPENDENCIES, "Operations, p95", "B"): ONLY_DOTS,
     (uids.SERVICE, "Time to first byte, p95", "A"): NO_STREAMS,
     (uids.SERVICE, "Background tasks", "A"): NO_TASKS,
     (uids.SERVICE, "Background tasks, p95", "A"): NO_TASKS,

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import httpx
 import pytest
 from opentelemetry.context import attach, detach, set_value
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation
+from opentelemetry.trace import format_span_id, format_trace_id
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from sqlalchemy import create_engine, text
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -123,6 +126,45 @@ def _advance(telemetry: Captured, seconds: float) -> Any:
             telemetry.clock.advance(seconds)
 
     return trace
+
+
+def exemplars(telemetry: Captured, metric: str) -> list[dict[str, str]]:
+    """Return the labels of a histogram's exemplars."""
+    families = {family.name: family for family in parse_openmetrics(telemetry.metrics_text(openmetrics=True))}  # type: ignore[no-untyped-call]
+    return [sample.exemplar.labels for sample in families[metric].samples if sample.exemplar]
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.0], ids=["sampled", "unsampled"])
+async def test_a_traced_call_has_its_trace_as_exemplar(peer: str, ratio: float) -> None:
+    """Of HTTP requests and of operations alike: the span that it was made in; none where nothing is drawn."""
+
+    async def endpoint(_request: Request) -> Response:
+        async with httpx.AsyncClient() as client:
+            await client.get(f"{peer}/200")
+        with create_engine("sqlite://").connect() as connection:
+            connection.execute(text("SELECT 1"))
+        return PlainTextResponse("")
+
+    app = Starlette(routes=[Route("/", endpoint)])
+    settings = replace(SETTINGS, traces_sampler="traceidratio", traces_sampler_ratio=ratio)
+    with capture(app, settings) as telemetry:
+        await call(app, http_scope("/"))
+        for metric in (DURATION, names.DB_CLIENT_OPERATION_DURATION):
+            found = exemplars(telemetry, metric)
+            if not ratio:
+                assert found == []
+                continue
+            [labels] = found
+            [server_span] = [span for span in telemetry.spans if span.name == "GET /"]
+            assert labels[names.EXEMPLAR_TRACE_ID] == format_trace_id(server_span.context.trace_id)
+            assert labels[names.EXEMPLAR_SPAN_ID] in {format_span_id(span.context.span_id) for span in telemetry.spans}
+
+
+def test_a_call_without_a_trace_has_no_exemplar(peer: str) -> None:
+    """Nothing that could be opened is offered."""
+    with capture(Starlette(), SETTINGS) as telemetry, httpx.Client() as client:
+        client.get(f"{peer}/200")
+        assert exemplars(telemetry, DURATION) == []
 
 
 def test_labels_are_bounded() -> None:
