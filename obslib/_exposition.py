@@ -9,6 +9,9 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from anyio.to_thread import run_sync
+
+from obslib._beside_the_loop import is_asyncio_running
 from obslib._foreign import ForeignMetrics
 from obslib._foreign import render as render_foreign
 from obslib._instruments import Instruments
@@ -97,15 +100,12 @@ class Exposition:
         """Answer one ASGI request."""
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         plan = self.plan(scope["method"], headers)
-        body = plan.refusal
-        if body is None:
-            body = await self._single_flight(plan.content_type)
-        if plan.compress:
-            pieces = []
-            for piece in gzip_pieces(body):
-                pieces.append(piece)
-                await asyncio.sleep(0)
-            body = b"".join(pieces)
+        if plan.refusal is not None:
+            body = plan.refusal
+        elif is_asyncio_running():
+            body = await self._in_slices(plan)
+        else:  # on trio: one thread does it all
+            body = await run_sync(self._at_once, plan)
         await _respond(send, plan, body, head=scope["method"] == "HEAD")
 
     def join(self, worker: str, siblings: Siblings | None) -> None:
@@ -130,6 +130,20 @@ class Exposition:
             return True
         given = authorization.removeprefix("Bearer ").encode("utf-8", "replace")
         return authorization.startswith("Bearer ") and hmac.compare_digest(given, self._token.encode())
+
+    def _at_once(self, plan: Plan) -> bytes:
+        body = self.render(plan.content_type)
+        return b"".join(gzip_pieces(body)) if plan.compress else body
+
+    async def _in_slices(self, plan: Plan) -> bytes:
+        body = await self._single_flight(plan.content_type)
+        if not plan.compress:
+            return body
+        pieces = []
+        for piece in gzip_pieces(body):
+            pieces.append(piece)
+            await asyncio.sleep(0)
+        return b"".join(pieces)
 
     async def _single_flight(self, content_type: str) -> bytes:
         """Scrapes that arrive while one is rendered share its answer."""

@@ -1,13 +1,10 @@
 """The layer around the application: it times a request, fills its record and tells each recorder, guarded."""
 
-import asyncio
-import contextlib
 import random
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -15,6 +12,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from obslib import names
 from obslib._backlog import Backlog
+from obslib._beside_the_loop import in_own_thread
 from obslib._connection_record import ConnectionRecord, ConnectionRecorder
 from obslib._current_context import CURRENT_CONTEXT
 from obslib._exchange import Desk, Exchange
@@ -241,7 +239,7 @@ class ObservedLayer:
             if message["type"] == "lifespan.startup.complete":
                 self._lifetime.startup_complete()
             elif message["type"] in _LIFESPAN_OVER:
-                await _in_thread(self._lifetime.pause)
+                await in_own_thread(self._lifetime.pause)
             await send(message)
 
         await self._app(scope, receive, send_in_order)
@@ -261,19 +259,3 @@ def _joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 def random_request_id() -> str:
     """Return 32 hexadecimal digits."""
     return random.getrandbits(128).to_bytes(16, "big").hex()
-
-
-async def _in_thread(function: Callable[[], None]) -> None:
-    """Run a blocking function beside the event loop; unlike the default executor, never behind other work."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Any] = loop.create_future()
-
-    def run() -> None:
-        try:
-            function()
-        finally:
-            with contextlib.suppress(RuntimeError):  # the loop may have been closed meanwhile
-                loop.call_soon_threadsafe(lambda: None if done.done() else done.set_result(None))
-
-    threading.Thread(target=run, name="obslib-shutdown", daemon=True).start()
-    await done

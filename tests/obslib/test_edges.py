@@ -21,8 +21,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from obslib import names
+from obslib._beside_the_loop import in_own_thread
 from obslib._errors import ErrorReporter
-from obslib._middleware import _in_thread
 from obslib._outbound import instrument_libraries
 from obslib.settings import Settings
 from obslib.testing import capture
@@ -244,7 +244,7 @@ def test_silenced_errors_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_function_beside_the_loop() -> None:
     """A blocking function runs beside the event loop, and its end is awaited even if it fails."""
     ran: list[int] = []
-    await _in_thread(lambda: ran.append(1))
+    await in_own_thread(lambda: ran.append(1))
     assert ran == [1]
 
 
