@@ -23,7 +23,8 @@ def instrument(app: Starlette, settings: Settings | None = None) -> Observabilit
         The handle to metrics, flush and shutdown. A second call with equal settings returns the same object.
 
     Raises:
-        ConfigurationError: A setting, or the application, cannot work; the sentence says what to change.
+        ConfigurationError: A setting, or the application, cannot work, or the application runs already, as it does in
+            its lifespan; the sentence says what to change.
         AlreadyInstrumentedError: The application is instrumented with other settings.
         MissingExtraError: An optional package is missing; the sentence names it.
     """
@@ -36,6 +37,11 @@ def instrument(app: Starlette, settings: Settings | None = None) -> Observabilit
         raise AlreadyInstrumentedError(
             "This application is instrumented with other settings. Call shutdown() on the object that the first "
             "instrument() returned, or give both calls the same settings."
+        )
+    if app.middleware_stack is not None:
+        raise ConfigurationError(
+            "The application runs already: in its lifespan or later, instrument() would not hear of its end, and the "
+            "last spans and lines would be lost. Call instrument() right after the application is made."
         )
     return Observability(settings, app)
 

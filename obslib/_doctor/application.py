@@ -32,13 +32,14 @@ class NotExaminableError(Exception):
 
 def import_application(path: str) -> Starlette:
     """
-    Import `module:attribute`, as servers do; the attribute is `app` if not named, and a factory is called.
+    Import `module:attribute`, as servers do; the attribute is `app` if not named, and a factory is called, with or
+    without the parentheses that gunicorn wants.
 
     Raises:
         NotExaminableError: It cannot be imported, or it is no FastAPI or Starlette application.
     """
     module_name, _, attribute = path.partition(":")
-    attribute = attribute or "app"
+    attribute = attribute.removesuffix("()") or "app"
     if os.getcwd() not in sys.path:  # noqa: PTH109 -- sys.path has texts
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 -- likewise
     faulthandler.dump_traceback_later(IMPORT_TIMEOUT_SECONDS, exit=True)

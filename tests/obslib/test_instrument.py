@@ -1,5 +1,9 @@
 """`instrument()`: set up once, undone completely, and loud about what cannot work. Globals are real: each in a process."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 import pytest
 from fastapi import FastAPI
 from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, SpanProcessor, TracerProvider
@@ -60,6 +64,33 @@ say(same=same, sentence=sentence)
 """)
     assert said["same"] is True
     assert "shutdown()" in str(said["sentence"])
+
+
+async def test_in_a_lifespan_or_later_it_is_refused() -> None:
+    """What is put around an application that runs already does not see its end; the start fails and says why."""
+    refused: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        with pytest.raises(ConfigurationError) as raised:
+            obslib.instrument(app, Settings(service_name="shop"))
+        refused.append(str(raised.value))
+        yield
+
+    app = Starlette(lifespan=lifespan)
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(_message: Any) -> None: ...
+
+    await app({"type": "lifespan", "app": app, "state": {}}, receive, send)
+
+    [sentence] = refused
+    assert "right after the application is made" in sentence
+    with pytest.raises(ConfigurationError):
+        obslib.instrument(app, Settings(service_name="shop"))
 
 
 def test_nothing_starts_before_the_first_event() -> None:
