@@ -5,7 +5,7 @@ from typing import Any, Final
 from obslib import names
 from prometheus import foreign
 from prometheus.cases.case import Alerting, Case, Value, fires, quiet, written
-from prometheus.cases.story import IN, Story, asking, desired, per_replica, scales, unit
+from prometheus.cases.story import IN, Story, asking, desired, per_replica, scales, unit, within
 from prometheus.policy import Policy, Service
 
 NOT_FINITE_GROUP: Final = "not_finite"
@@ -25,7 +25,7 @@ def cases(service: Service) -> list[Case]:
 def _count_is_lost(service: Service) -> list[Case]:
     """The autoscaler says NaN while it cannot ask who runs replicas: those that discovery knows are counted then."""
     assert service.scaling is not None
-    four = min(4, service.scaling.max_replicas)
+    four = within(service, 4)
     count = written(foreign.AUTOSCALER_REPLICAS, **service.identity)
     return [
         Case(
@@ -48,7 +48,7 @@ def _loss(service: Service, name: str, lost: dict[str, str], removed: tuple[str,
     A plain maximum would fall; what is desired must not, and must still rise.
     """
     assert service.scaling is not None
-    four = min(4, service.scaling.max_replicas)
+    four = within(service, 4)
     story = asking(service, four, four, 0.1, after=60)
     given = {key: values for key, values in story.series().items() if key not in removed} | lost
     about = {"service": service.name}
@@ -89,7 +89,7 @@ def _divided(selector_text: str) -> str:
 
 def _lose_in_flight(service: Service) -> list[Case]:
     assert service.scaling is not None
-    four = min(4, service.scaling.max_replicas)
+    four = within(service, 4)
     story = asking(service, four, four)
     everything = [story.active(instance) for instance in story.instances()]
     one = f"{unit(service):g}"
@@ -104,7 +104,7 @@ def _lose_in_flight(service: Service) -> list[Case]:
 
 def _lose_cpu(service: Service) -> list[Case]:
     assert service.scaling is not None
-    four = min(4, service.scaling.max_replicas)
+    four = within(service, 4)
     story = asking(service, four, four)
     found: list[Case] = []
     for what, instances in (("the CPU", story.instances()), ("one replica's CPU", story.instances()[-1:])):
@@ -119,7 +119,7 @@ def _lose_only_cpu(service: Service) -> list[Case]:
     """Nothing else says what is needed: it is nearly too little, then nobody knows."""
     assert service.scaling is not None
     assert service.scaling.cpu is not None
-    four = min(4, service.scaling.max_replicas)
+    four = within(service, 4)
     cores = 0.95 * float(service.scaling.cpu)
     story = Story(service=service, replicas=four, cores=cores)
     ended = {story.cpu(instance): f"0+{cores * 5:g}x60 stale" for instance in story.instances()}
@@ -155,7 +155,7 @@ def _lose_backlog(service: Service) -> list[Case]:
     assert service.scaling is not None
     if per_replica(service):
         return []
-    four = min(4, service.scaling.max_replicas)
+    four = within(service, 4)
     story = asking(service, four, four)
     return _ways(service, "the backlog", [story.jobs()], f"{four * unit(service):g}")
 

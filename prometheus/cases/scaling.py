@@ -7,7 +7,7 @@ As many replicas run as are up, unless the story says otherwise.
 from prometheus import foreign
 from prometheus.cases import losses
 from prometheus.cases.case import Case, fires, quiet, up, written
-from prometheus.cases.story import IN, OUT, STEPS, Story, asking, desired, per_replica, scales, unit
+from prometheus.cases.story import IN, OUT, STEPS, Story, asking, desired, per_replica, scales, unit, within
 from prometheus.policy import Policy, Service
 
 
@@ -24,10 +24,10 @@ def cases(policy: Policy) -> list[Case]:
 
 def _demand(service: Service) -> list[Case]:
     scaling = service.scaling
-    if scaling is None or not scales(service):
+    if scaling is None or not scales(service) or scaling.min_replicas == scaling.max_replicas:
         return []
     about, least, most = {"service": service.name}, scaling.min_replicas, scaling.max_replicas
-    two, four = min(2, most), min(4, most)
+    two, four = within(service, 2), within(service, max(4, least + 1))
     falling = asking(service, four, 0.1)
     name = service.name
     return [
@@ -113,12 +113,13 @@ def _hold(service: Service) -> list[Case]:
     scaling = service.scaling
     assert scaling is not None
     assert scaling.cpu is not None
-    if scaling.max_replicas < 4:
+    two = within(service, 2)
+    if scaling.max_replicas < two + 2:
         return []
     hot = float(scaling.cpu) * 1.2
     idle = f"0x{STEPS}"
-    story = Story(service=service, replicas=2, busy=idle, cores=hot, backlog=idle)
-    late = f"{service.name}-3"
+    story = Story(service=service, replicas=two, busy=idle, cores=hot, backlog=idle)
+    late = f"{service.name}-{two + 1}"
     joins = 78  # after six and a half minutes
     third = {
         up(service, late): f"_x{joins} 1x{STEPS - joins}",
@@ -132,18 +133,20 @@ def _hold(service: Service) -> list[Case]:
             interval="5s",
             series=story.series() | third,
             checks=[
-                desired(service, "4m", 2),
-                desired(service, "6m", 3),
-                desired(service, "410s", 3),
-                desired(service, "8m", 3),
-                desired(service, "11m", 3),
-                desired(service, "710s", 4),
+                desired(service, "4m", two),
+                desired(service, "6m", two + 1),
+                desired(service, "410s", two + 1),
+                desired(service, "8m", two + 1),
+                desired(service, "11m", two + 1),
+                desired(service, "710s", two + 2),
             ],
         ),
         Case(
             name=f"{service.name}: average CPU below its target adds none",
             interval="5s",
-            series=Story(service=service, replicas=2, busy=idle, cores=float(scaling.cpu) * 0.9, backlog=idle).series(),
-            checks=[desired(service, "6m", 2), quiet(OUT, "6m", service=service.name)],
+            series=Story(
+                service=service, replicas=two, busy=idle, cores=float(scaling.cpu) * 0.9, backlog=idle
+            ).series(),
+            checks=[desired(service, "6m", two), quiet(OUT, "6m", service=service.name)],
         ),
     ]

@@ -3,7 +3,7 @@
 from obslib import names
 from prometheus import foreign
 from prometheus.cases.case import Case, fires, quiet, series, written
-from prometheus.cases.story import Story, per_replica, scales, unit
+from prometheus.cases.story import Story, per_replica, scales, unit, within
 from prometheus.policy import Policy, Service
 
 
@@ -71,12 +71,12 @@ def _converging(service: Service) -> list[Case]:
     about = {"service": service.name}
     assert service.scaling is not None
     running = written(foreign.AUTOSCALER_REPLICAS, **service.identity)
-    many = min(4, service.scaling.max_replicas)
+    many = within(service, 4)
     return [
         Case(
             name=f"{service.name}: an orderly scale-in is not taken for a failure to converge",
             interval="30s",
-            series=_slow_story(service, many, 0.1) | {running: f"{many}x60 1x60"},
+            series=_slow_story(service, many, 0.1) | {running: f"{many}x60 {service.scaling.min_replicas}x60"},
             checks=[quiet("ScaleNotConverging", "25m", **about), quiet("ScaleNotConverging", "50m", **about)],
         )
     ]

@@ -66,6 +66,12 @@ class Story:
         return series(self.scaling.backlog.metric, Service(name=self.scaling.backlog.reported_by))
 
 
+def within(service: Service, count: int) -> int:
+    """So many replicas, or as near to it as the policy allows."""
+    assert service.scaling is not None
+    return max(service.scaling.min_replicas, min(count, service.scaling.max_replicas))
+
+
 def unit(service: Service) -> float:
     """What one replica is meant to have of the signal that reacts at once."""
     assert service.scaling is not None
