@@ -32,7 +32,7 @@ _DEPENDENCIES = ("database", "cache", "payments", "queue")
 
 
 def create_app(
-    config: Config,
+    config: Config | None = None,
     *,
     settings: obslib.Settings | None = None,
     capacity: Capacity = DEFAULT,
@@ -43,12 +43,13 @@ def create_app(
     Return the shop.
 
     Args:
-        config: What the operator set.
+        config: What the operator set; from the environment if not given, as for `obslib doctor`.
         settings: obslib's; from the environment if not given.
         capacity: What this replica carries.
         health: What `/readyz` says, for a server that wants to announce its end.
         payments_transport: Another way to payments than the network.
     """
+    config = config or Config.from_env()
     app = FastAPI(title="shop", docs_url=None, redoc_url=None, lifespan=_lifespan)
     # First of all: engines and clients made before it would stay without telemetry.
     obs = obslib.instrument(

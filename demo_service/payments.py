@@ -69,13 +69,14 @@ class Ledger:
 
 
 def create_app(
-    config: Config,
+    config: Config | None = None,
     *,
     settings: obslib.Settings | None = None,
     capacity: Capacity = DEFAULT,
     health: Health | None = None,
 ) -> FastAPI:
-    """Return the payments service."""
+    """Return the payments service; what is not given is read from the environment."""
+    config = config or Config.from_env()
     app = FastAPI(title="payments", docs_url=None, redoc_url=None)
     obs = obslib.instrument(
         app,

@@ -14,10 +14,10 @@ from starlette.applications import Starlette
 from obslib import names
 from obslib._exchange import Exchange
 from obslib._framework import SCOPE_RECORD, ASGIApp, Receive, Send, is_fastapi
-from obslib._log_render import Redactor
 from obslib._outbound import demand_stable_conventions
 from obslib._record import RequestRecord, Scope
-from obslib._span_attributes import describe_outcome, final_name, initial_name, redact_query, start_attributes
+from obslib._redaction import Redactor
+from obslib._span_attributes import describe_outcome, final_name, initial_name, start_attributes
 from obslib.exceptions import ConfigurationError, MissingExtraError, ObslibError
 from obslib.settings import Settings
 
@@ -39,7 +39,7 @@ class ContribRecorder:
     def __init__(self, settings: Settings, on_error: Callable[[str, BaseException], None]) -> None:
         self.on_error: Final = on_error
         self._request_id_attribute = f"{names.ATTR_RESPONSE_HEADER_PREFIX}{settings.request_id_header.lower()}"
-        self._is_secret = Redactor(settings.redacted_keys).is_secret
+        self._redactor = Redactor(settings.redacted_keys)
 
     def started(self, record: RequestRecord, _scope: Scope) -> None:
         """Let contrib start from an empty context: inside another span it would make no server span."""
@@ -55,7 +55,7 @@ class ContribRecorder:
         passage = scope.get(_PASSAGE)
         came = passage.scope if isinstance(passage, _Passage) else scope
         if query := came.get("query_string"):
-            record.query = redact_query(query.decode("latin-1"), self._is_secret)
+            record.query = self._redactor.query(query.decode("latin-1"))
         # contrib says the server's socket where the caller's Host is meant, and some releases put ports into addresses.
         span.set_attributes(start_attributes(record))
 

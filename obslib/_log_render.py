@@ -3,134 +3,18 @@
 import time
 import traceback
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
 import orjson
 
 from obslib import names
+from obslib._redaction import CUT, Walk
 
 _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 #: Longer lines are cut at their values, so that one event cannot fill the buffer.
 MAX_LINE_BYTES: Final = 256 * 1024
 _MAX_VALUE_CHARACTERS: Final = 8 * 1024
 _MAX_ITEMS: Final = 256
-_MAX_DEPTH: Final = 8
-_MAX_CONTAINERS: Final = 1000
-_CUT: Final = "…"
-_MAX_CACHED_KEYS: Final = 4096
-REDACTED: Final = "[REDACTED]"
-
-
-class Redactor:
-    """Decides by key which values are secrets, and remembers the decisions."""
-
-    def __init__(self, keys: Iterable[str]) -> None:
-        self._keys = frozenset(key.lower().replace("-", "_") for key in keys)
-        self._suffixes = tuple(f"_{key}" for key in self._keys)
-        self._known: dict[object, bool] = {}
-
-    def is_secret(self, key: object) -> bool:
-        """Tell whether the value under this key must not be shown."""
-        known = self._known.get(key)
-        if known is None:
-            normal = str(key).lower().replace("-", "_")
-            known = normal in self._keys or normal.endswith(self._suffixes)
-            if len(self._known) < _MAX_CACHED_KEYS:
-                self._known[key] = known
-        return known
-
-    def redact(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Replace secrets in place, in nested mappings in copies of them."""
-        for key, value in values.items():
-            if self.is_secret(key):
-                values[key] = REDACTED
-            elif type(value) not in _PLAIN:
-                values[key] = self._redact_inside(value)
-        return values
-
-    def _redact_inside(self, value: object) -> object:
-        try:
-            return self._redact_nested(value, _Walk())
-        except Exception as error:  # noqa: BLE001 -- a user's class may raise anything when it is looked into
-            return f"<{type(value).__name__}: {type(error).__name__} while its secrets were looked for>"
-
-    def _redact_nested(self, value: object, walk: "_Walk") -> object:
-        opened = None if type(value) in _PLAIN else _open(value)
-        if opened is None:
-            return value
-        if not walk.enter():
-            return _CUT
-        try:
-            if isinstance(opened, Mapping):
-                return {
-                    key: REDACTED if self.is_secret(key) else self._redact_nested(item, walk)
-                    for key, item in opened.items()
-                }
-            return [self._redact_nested(item, walk) for item in opened]
-        finally:
-            walk.leave()
-
-
-class _Walk:
-    """Bounds a walk through nested values, which may be cyclic, by depth and by containers visited."""
-
-    __slots__ = ("depth", "left")
-
-    def __init__(self) -> None:
-        self.depth = 0
-        self.left = _MAX_CONTAINERS
-
-    def enter(self) -> bool:
-        """Tell whether one more container may be opened, and open it."""
-        if self.depth >= _MAX_DEPTH or self.left <= 0:
-            return False
-        self.depth += 1
-        self.left -= 1
-        return True
-
-    def leave(self) -> None:
-        """Close the container opened last."""
-        self.depth -= 1
-
-
-#: What most values are, with nothing inside.
-_PLAIN: Final[frozenset[type]] = frozenset({str, int, float, bool, bytes, type(None)})
-
-
-def _open(value: Any) -> Mapping[Any, object] | Iterable[object] | None:
-    """Return a mapping for what has keys or fields, the items of a list or tuple, and None for anything else."""
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return dict(zip(value._fields, value, strict=False))
-    if isinstance(value, (Mapping, list, tuple)):
-        return value
-    if isinstance(value, (set, frozenset)):
-        return list(value)
-    shown = _shown_fields(value)
-    return None if shown is None else {name: getattr(value, name, None) for name in shown}
-
-
-#: Where pydantic has a model's fields; 2 has the name of 1, too, and warns of it.
-_PYDANTIC: Final = "model_fields"
-_PYDANTIC_1: Final = "__fields__"
-
-
-def _shown_fields(value: Any) -> list[str] | None:
-    """
-    Return the fields of a dataclass, a pydantic model or an attrs object; None for anything else.
-
-    Not those that their class keeps out of `repr`, and none that begins with an underscore.
-    """
-    kind = type(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        found = [(field.name, field.repr) for field in fields(value)]
-    elif isinstance(models := getattr(kind, _PYDANTIC if hasattr(kind, _PYDANTIC) else _PYDANTIC_1, None), dict):
-        found = [(name, getattr(field, "repr", True)) for name, field in models.items()]
-    elif isinstance(attributes := getattr(kind, "__attrs_attrs__", None), tuple):
-        found = [(attribute.name, attribute.repr is not False) for attribute in attributes]
-    else:
-        return None
-    return [name for name, is_shown in found if is_shown and not name.startswith("_")]
 
 
 class Clock:
@@ -175,10 +59,10 @@ def render_json(values: dict[str, Any]) -> bytes:
 
 def plain(value: Any) -> Any:
     """Return what orjson certainly renders: cut to size, cycles and depth ended, invalid Unicode replaced."""
-    return _plain(value, _Walk())
+    return _plain(value, Walk())
 
 
-def _plain(value: Any, walk: _Walk) -> Any:
+def _plain(value: Any, walk: Walk) -> Any:
     if value is None or isinstance(value, (bool, float)):
         return value
     if isinstance(value, int):
@@ -186,7 +70,7 @@ def _plain(value: Any, walk: _Walk) -> Any:
     if not isinstance(value, (Mapping, list, tuple, set, frozenset)):
         return _text(value)
     if not walk.enter():
-        return _CUT
+        return CUT
     try:
         if isinstance(value, Mapping):
             return {_text(key): _plain(item, walk) for key, item in _first(value.items())}

@@ -11,8 +11,9 @@ from opentelemetry import trace
 
 from obslib import names
 from obslib._access_line import AccessLine, record_failed
-from obslib._log_render import Clock, Redactor, exception_values, render_json
+from obslib._log_render import Clock, exception_values, render_json
 from obslib._record import RequestRecord, current_record
+from obslib._redaction import Redactor
 from obslib._sink import LineSink
 from obslib.settings import LEVELS, Settings
 
@@ -73,7 +74,7 @@ class LogPipeline:
             for key, value in self._redactor.redact(dict(record.bound)).items():
                 values.setdefault(key, value)
         if record.exception is not None:
-            values.update(exception_values(record.exception))
+            values.update(self._redactor.redact(exception_values(record.exception)))
             mark_recorded(record.exception)
         self._write(self._render(values), is_error)
 

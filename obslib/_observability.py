@@ -23,6 +23,7 @@ from obslib._instruments import Counter, Gauge, Histogram
 from obslib._otlp import OtlpConfig, OtlpSpanProcessor
 from obslib._outbound import instrument_libraries
 from obslib._provider import ObslibTracerProvider, make_resource, obtain_provider, remove_processor
+from obslib._redaction import Redactor
 from obslib._sink import LineSink
 from obslib._stdlib_bridge import StdlibBridge
 from obslib._telemetry import Telemetry
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from obslib._metrics_server import MetricsServer
     from obslib._workers import Worker
 
+#: How much of what is left of a deadline spans may use up: lines come after them, and tell what became of them.
+_SPANS_SHARE: Final = 0.9
 APP_ATTRIBUTE: Final = "_obslib_observability"
 
 
@@ -352,7 +355,7 @@ class Observability:
         if isinstance(provider, ObslibTracerProvider):
             gate = provider.gate
             self._undos.append(lambda: setattr(gate, "is_open", False))
-        self._undos.append(instrument_libraries(settings.instrumentations, provider))
+        self._undos.append(instrument_libraries(settings.instrumentations, provider, Redactor(settings.redacted_keys)))
         return provider
 
     def _set_up_loggers(self, bridge: StdlibBridge) -> None:
@@ -381,7 +384,7 @@ class Observability:
             self._telemetry.runtime_metrics.stop()
         complete = self._telemetry.backlog.close(deadline.left_seconds())
         if self._processor is not None:
-            complete &= self._processor.close(deadline.left_seconds())
+            complete &= self._processor.close(deadline.left_seconds() * _SPANS_SHARE)
         if self._worker is not None:
             self._worker.leave_port()
         elif self._metrics_server is not None:

@@ -148,6 +148,8 @@ class OtlpSpanProcessor(SpanProcessor):
         left = queue.abandon()
         if left:
             self._on_dropped(names.DROPPED_SHUTDOWN, left)
+            if sender is not None and sender.thread.is_alive():  # one that has given up has said why
+                self._on_error(f"Not sent before the end, for which there were {timeout_seconds:g} s: {left} spans.")
         return not left
 
     def shutdown(self, timeout_seconds: float = _SHUTDOWN_TIMEOUT_SECONDS) -> None:

@@ -6,11 +6,12 @@ Calls are counted without them: see `_call_sources`.
 import os
 from collections.abc import Callable
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry import trace
 
 from obslib._call_sources import is_installed
+from obslib._redaction import Redactor
 from obslib.exceptions import ConfigurationError
 
 #: Setting name → the library's module, its instrumentation's module, and the class in there.
@@ -20,15 +21,24 @@ LIBRARIES: Final = {
     "redis": ("redis", "opentelemetry.instrumentation.redis", "RedisInstrumentor"),
     "celery": ("celery", "opentelemetry.instrumentation.celery", "CeleryInstrumentor"),
 }
+#: Where a client's span has the URL it asked for, by the stable conventions and by the old ones.
+_URL_ATTRIBUTES: Final = ("url.full", "http.url")
 _OPT_IN: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 _STABLE: Final = "http,database"
 
 
-def instrument_libraries(chosen: tuple[str, ...], provider: trace.TracerProvider) -> Callable[[], None]:
+def instrument_libraries(
+    chosen: tuple[str, ...], provider: trace.TracerProvider, redactor: Redactor
+) -> Callable[[], None]:
     """
     Instrument the chosen libraries that are installed together with their instrumentation package; return the undo.
 
     What somebody else has instrumented already is left alone.
+
+    Args:
+        chosen: As `Settings.instrumentations`.
+        provider: Makes the spans.
+        redactor: Hides secrets in the URLs that spans have.
 
     Raises:
         ConfigurationError: A name is not one of `LIBRARIES`.
@@ -42,7 +52,7 @@ def instrument_libraries(chosen: tuple[str, ...], provider: trace.TracerProvider
             continue
         instrumentor = getattr(import_module(package), class_name)()
         if not instrumentor.is_instrumented_by_opentelemetry:
-            instrumentor.instrument(tracer_provider=provider)
+            instrumentor.instrument(tracer_provider=provider, **_hooks(name, redactor))
             undos.append(instrumentor.uninstrument)
 
     def undo() -> None:
@@ -51,6 +61,24 @@ def instrument_libraries(chosen: tuple[str, ...], provider: trace.TracerProvider
         undo_conventions()
 
     return undo
+
+
+def _hooks(name: str, redactor: Redactor) -> dict[str, Callable[..., Any]]:
+    """Return what a library's instrumentation is to call when a span has started."""
+    if name != "httpx":
+        return {}
+
+    def hide(span: trace.Span, _request: object) -> None:
+        attributes = getattr(span, "attributes", None) or {}
+        for key in _URL_ATTRIBUTES:
+            url = attributes.get(key)
+            if url is not None and "?" in url and (shown := redactor.text(url)) != url:
+                span.set_attribute(key, shown)
+
+    async def hide_asynchronously(span: trace.Span, request: object) -> None:
+        hide(span, request)
+
+    return {"request_hook": hide, "async_request_hook": hide_asynchronously}
 
 
 def check_names(chosen: tuple[str, ...]) -> None:

@@ -4,10 +4,8 @@ Names follow the stable HTTP semantic conventions: https://opentelemetry.io/docs
 """
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
-from urllib.parse import unquote_plus
 
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
@@ -21,7 +19,6 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:@/?#\s]+)(?::(\d{1,5}))?")
 #: So many of a caller's inventions are kept, and none that is longer than this.
 _MAX_HOSTS: Final = 256
 _MAX_HOST_BYTES: Final = 256
-_REDACTED: Final = "REDACTED"
 _ERROR: Final = Status(StatusCode.ERROR)
 
 
@@ -115,17 +112,6 @@ def describe_outcome(
         span.record_exception(record.exception)
     if record.is_failure:
         span.set_status(_ERROR)
-
-
-def redact_query(query: str, is_secret: Callable[[str], bool]) -> str:
-    """Return a query string in which the values of secret parameters are replaced; otherwise as it came."""
-    if not any(is_secret(unquote_plus(part.partition("=")[0])) for part in query.split("&")):
-        return query
-    parts = []
-    for part in query.split("&"):
-        key, equals, _ = part.partition("=")
-        parts.append(f"{key}={_REDACTED}" if equals and is_secret(unquote_plus(key)) else part)
-    return "&".join(parts)
 
 
 def _error_type(record: RequestRecord) -> str:

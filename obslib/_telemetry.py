@@ -22,13 +22,13 @@ from obslib._foreign import ForeignMetrics
 from obslib._framework import ASGIApp, known_routes
 from obslib._instruments import Instruments
 from obslib._late_spans import make_late_spans
-from obslib._log_render import Redactor
 from obslib._logs import LogPipeline
 from obslib._metrics import MetricsRecorder, SelfTelemetry, describe_process
 from obslib._middleware import Lifetime, ObservedLayer
 from obslib._outbound import check_names
 from obslib._provider import resource_attributes
 from obslib._record import Recorder, SpanRecorder
+from obslib._redaction import Redactor
 from obslib._runtime import RuntimeMetrics
 from obslib._span_factory import SpanFactory, make_factory
 from obslib._traces import TracesRecorder, make_propagator
@@ -233,7 +233,7 @@ class Telemetry:
             factory,
             make_propagator(settings.propagators),
             settings,
-            Redactor(settings.redacted_keys).is_secret,
+            Redactor(settings.redacted_keys),
             self._request_id_attribute,
             make_late_spans(provider, settings, self._request_id_attribute),
         )

@@ -1,7 +1,7 @@
 """The traces: a Recorder that makes one SERVER span a request."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Final
 
@@ -15,8 +15,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from obslib._late_spans import LateSpans
 from obslib._record import RequestRecord, Scope
+from obslib._redaction import Redactor
 from obslib._server_span import ServerSpan
-from obslib._span_attributes import describe_outcome, final_name, initial_name, redact_query, start_attributes
+from obslib._span_attributes import describe_outcome, final_name, initial_name, start_attributes
 from obslib._span_factory import SpanFactory
 from obslib.exceptions import MissingExtraError
 from obslib.settings import Settings
@@ -38,7 +39,7 @@ class TracesRecorder:
         tracer: Makes the spans that the factory does not.
         factory: Makes ordinary spans for a fraction of the cost; None to let the tracer make all of them.
         late_spans: Makes those of requests that failed or were slow; None to keep none.
-        is_secret: Tells by name which query parameters must not be shown.
+        redactor: Hides query parameters that must not be shown.
     """
 
     signal: Final = "traces"
@@ -49,7 +50,7 @@ class TracesRecorder:
         factory: SpanFactory | None,
         propagator: TextMapPropagator,
         settings: Settings,
-        is_secret: Callable[[str], bool],
+        redactor: Redactor,
         request_id_attribute: str,
         late_spans: LateSpans | None,
     ) -> None:
@@ -58,14 +59,14 @@ class TracesRecorder:
         self._propagator = propagator
         self._reads_w3c_only = settings.propagators in {_W3C, _W3C[:1]}
         self._trusts_callers = settings.trust_incoming_context
-        self._is_secret = is_secret
+        self._redactor = redactor
         self._request_id_attribute = request_id_attribute
         self._late_spans = late_spans
 
     def started(self, record: RequestRecord, scope: Scope) -> None:
         """Start the span, and note the context in which the application runs."""
         if query := scope.get("query_string"):
-            record.query = redact_query(query.decode("latin-1"), self._is_secret)
+            record.query = self._redactor.query(query.decode("latin-1"))
         headers = record.headers
         if b"traceparent" in headers or b"baggage" in headers or not self._reads_w3c_only:
             self._start_for_caller(record, scope)

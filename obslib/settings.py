@@ -11,8 +11,8 @@ from obslib.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-#: Keys whose values never leave the process, in log lines, headers and query strings. Case does not matter, `-` is
-#: read as `_`; a key that ends in `_` and one of these is a secret too.
+#: Keys whose values never leave the process, in lines, headers, query strings and URLs. Neither case matters, nor what
+#: stands between words: `X-API-Key`, `apiKey`, `user.api_key` are `api_key`, as is what ends in `_` and one of these.
 REDACTED_KEYS: Final = frozenset(
     {
         "access_key", "api_key", "apikey", "authorization", "client_secret", "cookie", "credential", "credentials",

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from obslib._doctor.report import Finding, Level, Setting
 from obslib._environment import OTEL_VARIABLES, Reading, read
-from obslib._log_render import Redactor
-from obslib._span_attributes import redact_query
+from obslib._redaction import Redactor
 from obslib.exceptions import ConfigurationError
 from obslib.settings import REDACTED_KEYS, UNKNOWN_SERVICE, Settings, violations
 
@@ -119,10 +118,7 @@ def _shown(name: str, value: Any, *, is_secret: bool) -> str:
     if name == "extra_registries":
         return f"{len(value)}"
     if isinstance(value, Mapping):
-        hidden = {
-            key: _MASK if is_secret or _SECRETS.is_secret(key.replace(".", "_")) else item
-            for key, item in value.items()
-        }
+        hidden = {key: _MASK if is_secret or _SECRETS.is_secret(key) else item for key, item in value.items()}
         return _cut(",".join(f"{key}={item}" for key, item in hidden.items()))
     if is_secret and value is not None:
         return _MASK
@@ -138,7 +134,7 @@ def without_secrets(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")
     netloc = f"{_MASK}@{host[2]}" if host[1] else parts.netloc
-    return urlunsplit(parts._replace(netloc=netloc, query=redact_query(parts.query, _SECRETS.is_secret)))
+    return urlunsplit(parts._replace(netloc=netloc, query=_SECRETS.query(parts.query)))
 
 
 def _cut(text: str) -> str:

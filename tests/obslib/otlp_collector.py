@@ -142,6 +142,12 @@ def drip(exchange: Exchange) -> None:
     exchange.close_connection = True
 
 
+def garbage(exchange: Exchange) -> None:
+    """Answer with what is no HTTP."""
+    exchange.wfile.write(b"\x00\xff garbage \r\n" * 1000)
+    exchange.close_connection = True
+
+
 def reset(exchange: Exchange) -> None:
     """Break the connection off without an answer."""
     exchange.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -24,6 +24,7 @@ from obslib import names
 from obslib._beside_the_loop import in_own_thread
 from obslib._errors import ErrorReporter
 from obslib._outbound import instrument_libraries
+from obslib._redaction import Redactor
 from obslib.settings import Settings
 from obslib.testing import capture
 from tests.obslib.asgi import Exchange, call, http_scope
@@ -338,7 +339,7 @@ def test_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     monkeypatch.setattr("obslib._outbound.LIBRARIES", missing)
     monkeypatch.delenv("OTEL_SEMCONV_STABILITY_OPT_IN", raising=False)
-    undo = instrument_libraries(tuple(missing), NoOpTracerProvider())
+    undo = instrument_libraries(tuple(missing), NoOpTracerProvider(), Redactor(()))
     monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "chosen/meanwhile")
     undo()
     assert os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] == "chosen/meanwhile"

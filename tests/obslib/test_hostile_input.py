@@ -5,8 +5,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from hypothesis import example, given
 from hypothesis import strategies as st
+from starlette.routing import Route
 
-from obslib import Settings
+from obslib import Settings, names
 from obslib._middleware import _VALID_REQUEST_ID
 from obslib.testing import capture
 from tests.obslib.asgi import Exchange, Message, http_scope
@@ -104,3 +105,24 @@ async def test_the_response_is_the_bare_applications(
         [request_id] = [value for name, value in sent[0]["headers"] if name == OURS]
         assert _VALID_REQUEST_ID.fullmatch(request_id)
         assert line["request_id"].encode() == request_id
+
+
+@given(
+    st.lists(
+        st.tuples(st.one_of(st.sampled_from(["GET", "POST", "BREW"]), st.text(max_size=9)), PATHS, HEADERS), max_size=12
+    )
+)
+async def test_labels_are_never_a_callers_words(requests: list[tuple[str, str, list[tuple[bytes, bytes]]]]) -> None:
+    """Whatever callers send: labels are templates, known methods, statuses and few words of obslib's own."""
+    with capture(OBSERVED, Settings(service_name="s", extra_registries=(), metrics_path="")) as captured:
+        for method, path, headers in requests:
+            await answer(OBSERVED, http_scope(path, method, headers, scheme=path[:4] or "http", raw_path=None), b"")
+        series = captured.samples(f"{names.HTTP_SERVER_REQUEST_DURATION}_count")
+    assert sum(series.values()) == len(requests)
+    routes = {"", *(route.path for route in OBSERVED.routes if isinstance(route, Route))}
+    for labels in map(dict, series):
+        assert labels[names.LABEL_ROUTE] in routes
+        assert labels[names.LABEL_METHOD] in {*names.KNOWN_METHODS, names.OTHER}
+        assert labels[names.LABEL_SCHEME] in {"http", "https", names.OTHER}
+        assert labels[names.LABEL_STATUS_CODE] in {"200", "307", "404", "405", "422", "500"}
+        assert labels[names.LABEL_ERROR_TYPE] in {"", "500", names.ERROR_EXCEPTION}

@@ -4,6 +4,8 @@ import threading
 
 import pytest
 from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -100,6 +102,28 @@ def test_budget(instruments: Instruments) -> None:
     assert value("hits_total", {"page": "0"}) == 1
     assert value("hits_total", {"page": names.OTHER}) == 3
     assert value(names.LABEL_SETS_OVERFLOWED, {names.LABEL_METRIC: "hits_total"}) == 3
+
+
+@given(st.lists(st.tuples(st.text(max_size=3), st.sampled_from("ab")), max_size=40), st.integers(1, 6))
+def test_no_values_break_the_budget(values: list[tuple[str, str]], budget: int) -> None:
+    """Whatever the labels are: the budget and one more series at most, the first ones kept apart, nothing uncounted."""
+    made = Instruments(CollectorRegistry(), max_label_sets=budget, before_reading=lambda: None, on_error=fail)
+    hits = made.counter("hits_total", "Hits.", ("page", "kind"))
+    kept: dict[tuple[str, str], int] = {}
+    overflowed = 0
+    for labels in values:
+        hits.labels(*labels).inc()
+        if labels in kept or len(kept) < budget:
+            kept[labels] = kept.get(labels, 0) + 1
+        else:
+            overflowed += 1
+    value = made.registry.get_sample_value
+    for (page, kind), count in kept.items():
+        assert value("hits_total", {"page": page, "kind": kind}) == count
+    assert value("hits_total", {"page": names.OTHER, "kind": names.OTHER}) == (overflowed or None)
+    assert value(names.LABEL_SETS_OVERFLOWED, {names.LABEL_METRIC: "hits_total"}) == (overflowed or None)
+    families = {family.name: family for family in text_string_to_metric_families(render(made))}
+    assert len(families["hits"].samples if values else ()) == len(kept) + (overflowed > 0)
 
 
 def test_number_of_labels(instruments: Instruments) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from obslib import names
 from tests.obslib.collector import running_collector
+from tests.obslib.otlp_collector import Collector, drip, garbage, hang, reset, status
 from tests.obslib.processes import Server, run_python, serving
 
 APP = """
@@ -24,6 +25,20 @@ async def item(item_id: int):
 @app.get("/boom")
 async def boom():
     raise RuntimeError("broken")
+"""
+
+
+#: Ends without a word to obslib, and says how long the end took.
+SCRIPT = """
+import atexit, json, time
+import obslib
+from opentelemetry import trace
+atexit.register(lambda: print(json.dumps({"event": "ended", "seconds": time.monotonic() - began})))
+obslib.instrument_process()
+with trace.get_tracer("script").start_as_current_span("work"):
+    pass
+obslib.get_logger("script").info("last_words")
+began = time.monotonic()
 """
 
 
@@ -61,18 +76,39 @@ def wait_for(condition: object) -> None:
         time.sleep(0.02)
 
 
-def test_dead_collector_does_not_delay_the_end(tmp_path: Path) -> None:
-    """With nobody to send to the process ends within the shutdown deadline, and says so in a line."""
+@pytest.mark.parametrize("behaviour", ["dead", "hang", "drip", "garbage", "refuses", "reset"])
+@pytest.mark.parametrize("kind", ["server", "script"])
+def test_no_collector_delays_the_end(tmp_path: Path, kind: str, behaviour: str) -> None:
+    """With a collector that takes nothing the process ends with the shutdown's deadline, and says what went wrong."""
+    behaviours = {"hang": hang, "drip": drip, "garbage": garbage, "refuses": status(400), "reset": reset}
+    collector = Collector()
+    collector.behaviour = behaviours.get(behaviour, hang)
     env = {
         "OTEL_TRACES_EXPORTER": "otlp",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1/" if behaviour == "dead" else collector.url,
         "OBSLIB_SHUTDOWN_TIMEOUT_SECONDS": "0.5",
     }
-    with serving(APP, tmp_path, **env) as server:
-        server.get("/items/1")
-        server.stop()
-        assert served_lines(server) == [1]
-        assert any(line["event"] == "obslib_spans_not_exported" for line in server.lines)
+    try:
+        if kind == "script":
+            lines = run_python(SCRIPT, **env)
+        else:
+            with serving(APP, tmp_path, **env) as server:
+                server.get("/items/1")
+                began = time.monotonic()
+                server.stop()
+                # The timeout for a batch is ten seconds, and nobody may wait for that.
+                assert time.monotonic() - began < 9
+                assert served_lines(server) == [1]
+                lines = server.lines
+    finally:
+        collector.stop()
+    [lost] = [line for line in lines if line["event"] == "obslib_spans_not_exported"]
+    assert lost["endpoint"] == env["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+    assert ("1 spans" in lost["reason"]) == (behaviour in {"hang", "drip"})
+    if kind == "script":
+        [ended] = [line for line in lines if line["event"] == "ended"]
+        assert ended["seconds"] < 9
+        assert any(line["event"] == "last_words" for line in lines)
 
 
 def test_exception_comes_out_once(tmp_path: Path) -> None:

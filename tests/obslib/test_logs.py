@@ -1,23 +1,28 @@
 """Log lines: one shape, the ids of the request and span they belong to, secrets redacted, nothing that cannot be logged."""
 
 import asyncio
+import contextvars
 import json
 import logging
 import sys
+import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pydantic
 import pytest
 import structlog
-from fastapi import BackgroundTasks, FastAPI
+from fastapi import BackgroundTasks, Depends, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import PlainTextResponse
 
 import obslib
 from obslib import names
@@ -101,35 +106,131 @@ def test_current_span_wins(telemetry: Captured) -> None:
     assert line["trace_id"] == format(span.get_span_context().trace_id, "032x")
 
 
-async def test_lines_of_a_request() -> None:
-    """Lines from async and sync endpoints and background tasks carry the request's ids, also within child spans."""
+def say(where: str) -> None:
+    log.info("said", where=where)
+    obslib.bind(**{where: True})
+
+
+def sync_dependency() -> Iterator[None]:
+    say("sync_dependency")
+    yield
+    say("sync_dependency_end")
+
+
+async def async_dependency() -> AsyncIterator[None]:
+    say("async_dependency")
+    yield
+    say("async_dependency_end")
+
+
+class Saying(BaseHTTPMiddleware):
+    async def dispatch(self, request: Request, call_next: Any) -> Response:
+        say("middleware")
+        response: Response = await call_next(request)
+        say("middleware_end")
+        return response
+
+
+async def assert_lines_belong(app: FastAPI, engine: Literal["obslib", "contrib"], places: dict[str, set[str]]) -> None:
+    """Ask for all paths at once; at these places each has logged with its ids, and bound for its access line."""
+    with capture(app, Settings(service_name="shop", extra_registries=(), engine=engine)) as captured:
+        async with client_of(app) as client:
+            await asyncio.gather(*(client.get(path) for path in places))
+        access = {line["url_path"]: line for line in captured.access_lines}
+        said = [line for line in captured.lines if line["event"] == "said"]
+    for path, expected in places.items():
+        ids = access[path]["trace_id"], access[path]["request_id"]
+        assert {line["where"] for line in said if (line["trace_id"], line["request_id"]) == ids} == expected
+        # Background tasks and the ends of dependencies come when the access line is written already.
+        later = {where for where in expected if where.endswith(("background", "dependency_end"))}
+        assert expected - access[path].keys() <= later
+    assert len(said) == sum(map(len, places.values()))
+
+
+@pytest.mark.parametrize("engine", ["obslib", "contrib"])
+async def test_lines_of_a_request(engine: Literal["obslib", "contrib"]) -> None:
+    """Wherever a request's code logs, the line has the request's ids, and what `bind` gets is on the access line."""
+    app = FastAPI()
+    app.add_middleware(Saying)
+
+    @app.get("/async", dependencies=[Depends(sync_dependency), Depends(async_dependency)])
+    async def in_async(tasks: BackgroundTasks) -> None:
+        tasks.add_task(say, "background")
+        say("async")
+        await asyncio.to_thread(say, "to_thread")
+        await run_in_threadpool(say, "threadpool")
+        await asyncio.create_task(asyncio.to_thread(say, "task"))
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(say, "own_thread"))
+        thread.start()
+        thread.join()
+
+    @app.get("/sync")
+    def in_sync(tasks: BackgroundTasks) -> None:
+        tasks.add_task(say, "background")
+        say("sync")
+
+    around = {"middleware", "middleware_end", "background"}
+    dependencies = {f"{kind}_dependency{end}" for kind in ("sync", "async") for end in ("", "_end")}
+    threads = {"to_thread", "threadpool", "task", "own_thread"}
+    await assert_lines_belong(
+        app, engine, {"/async": {"async", *around, *dependencies, *threads}, "/sync": {"sync", *around}}
+    )
+
+
+@pytest.mark.parametrize("engine", ["obslib", "contrib"])
+async def test_lines_of_exception_handlers(engine: Literal["obslib", "contrib"]) -> None:
+    """Handlers of exceptions are part of their request, in the loop and in threads, for a 500 too."""
+    app = FastAPI()
+    app.add_middleware(Saying)
+
+    @app.exception_handler(LookupError)
+    async def in_async_handler(_request: Request, _error: Exception) -> PlainTextResponse:
+        say("async_handler")
+        return PlainTextResponse("", 404)
+
+    @app.exception_handler(ArithmeticError)
+    def in_sync_handler(_request: Request, _error: Exception) -> PlainTextResponse:
+        say("sync_handler")
+        return PlainTextResponse("", 400)
+
+    @app.exception_handler(Exception)
+    async def in_last_handler(_request: Request, _error: Exception) -> PlainTextResponse:
+        say("last_handler")
+        return PlainTextResponse("", 500)
+
+    errors = {"/lookup": LookupError, "/arithmetic": ArithmeticError, "/other": RuntimeError}
+
+    @app.get("/{name}")
+    async def fail(request: Request) -> None:
+        say("endpoint")
+        raise errors[request.url.path]
+
+    around = {"endpoint", "middleware", "middleware_end"}
+    await assert_lines_belong(
+        app,
+        engine,
+        {
+            "/lookup": {"async_handler", *around},
+            "/arithmetic": {"sync_handler", *around},
+            "/other": {"last_handler", "endpoint", "middleware"},
+        },
+    )
+
+
+async def test_lines_of_child_spans() -> None:
+    """Within a span of the user's own a line has that span's id, and the request's trace."""
     app = FastAPI()
 
-    def later() -> None:
-        log.info("in_background")
-
-    @app.get("/async")
-    async def in_async(tasks: BackgroundTasks) -> None:
-        tasks.add_task(later)
-        log.info("in_async")
+    @app.get("/")
+    async def root() -> None:
         with trace.get_tracer("user").start_as_current_span("child"):
             log.info("in_child")
 
-    @app.get("/sync")
-    def in_sync() -> None:
-        log.info("in_sync")
-
     with capture(app, Settings(service_name="shop", extra_registries=())) as captured:
         async with client_of(app) as client:
-            await client.get("/async")
-            await client.get("/sync")
-        ids = {
-            line["event"]: (line["trace_id"], line["request_id"])
-            for line in captured.lines
-            if line["event"].startswith("in_")
-        }
-    first, second = (f"{1:032x}", "request-1"), (f"{2:032x}", "request-2")
-    assert ids == {"in_async": first, "in_child": first, "in_background": first, "in_sync": second}
+            await client.get("/")
+        [line], [access] = [line for line in captured.lines if line["event"] == "in_child"], captured.access_lines
+    assert (line["trace_id"], line["request_id"]) == (access["trace_id"], access["request_id"])
 
 
 async def test_ids_never_leak_between_requests() -> None:

@@ -1,11 +1,16 @@
 """Settings: what the environment sets, what is ignored with a warning, and what raises with the fix."""
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, Final
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from obslib._environment import OTEL_VARIABLES, RANGES, own_variables
 from obslib.exceptions import ConfigurationError
-from obslib.settings import Settings
+from obslib.settings import CHOICES, Settings
 
 
 def test_defaults_need_no_environment() -> None:
@@ -203,3 +208,88 @@ def test_settings_are_frozen() -> None:
     """Settings cannot change once made."""
     with pytest.raises(AttributeError):
         Settings().service_name = "x"  # type: ignore[misc]
+
+
+def _number(name: str) -> st.SearchStrategy[Any]:
+    low, high = RANGES[name]
+    is_whole = isinstance(getattr(Settings(), name), int)
+    return st.integers(int(low), int(high)) if is_whole else st.floats(low, high)
+
+
+WORDS: Final = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=12
+)
+LISTED: Final = WORDS.filter(lambda word: "," not in word)
+MAPPING: Final = st.dictionaries(LISTED.filter(lambda word: "=" not in word), WORDS, max_size=3)
+#: For each field that the environment can set: the values that it takes.
+VALUES: Final[dict[str, st.SearchStrategy[Any]]] = {
+    **{item.name: st.booleans() for item in fields(Settings) if item.type is bool},
+    **{name: st.sampled_from(allowed) for name, allowed in CHOICES.items()},
+    **{name: _number(name) for name in RANGES},
+    **{item.name: WORDS for item in fields(Settings) if item.type is str and item.name not in CHOICES},
+    **{item.name: WORDS for item in fields(Settings) if item.type == str | None},
+    "resource_attributes": MAPPING,
+    "otlp_headers": MAPPING,
+    "excluded_paths": st.lists(LISTED.map(lambda word: "/" + word.replace("*", "")), max_size=3).map(tuple),
+    "instrumentations": st.lists(LISTED, max_size=3).map(tuple),
+    "propagators": st.lists(LISTED, max_size=3).map(tuple),
+    "redacted_keys": st.frozensets(LISTED, max_size=3),
+    "metrics_path": WORDS.map(lambda word: "/" + word),
+    "metrics_port": st.integers(1, 65_535),
+    "otlp_traces_endpoint": WORDS.map(lambda word: "http://" + word),
+}
+
+
+def text_of(value: Any) -> str:
+    """Write a value as a person would into a variable."""
+    if isinstance(value, dict):
+        return ",".join(f"{key}={quote(item)}" for key, item in value.items())
+    return ",".join(value) if isinstance(value, (tuple, frozenset)) else str(value)
+
+
+def fits(values: dict[str, Any]) -> bool:
+    """Tell whether values that are right each also go together."""
+    spans = {"span_batch_max_spans": 512, "span_queue_max_spans": 2048, **values}
+    keeps = values.get("traces_keep_errors") or "traces_keep_slower_than_seconds" in values
+    return spans["span_batch_max_spans"] <= spans["span_queue_max_spans"] and not (
+        keeps and values.get("engine") == "contrib"
+    )
+
+
+def test_every_variable_has_values() -> None:
+    """No field that the environment sets is left out of the test below."""
+    assert {item.name for item in own_variables(fields(Settings)).values()} == set(VALUES)
+
+
+@given(st.fixed_dictionaries({}, optional=VALUES).filter(fits))
+def test_what_is_written_into_variables_is_what_is_read(values: dict[str, Any]) -> None:
+    """`Settings(a=b)`, and `OBSLIB_A=b`, are the same for every field and value; empty ones count as unset."""
+    environ = {f"OBSLIB_{name.upper()}": text_of(value) for name, value in values.items()}
+    written = {name: value for name, value in values.items() if text_of(value)}
+    assert Settings.from_env(environ) == Settings(**written)
+
+
+NUMBERS: Final = st.one_of(st.floats().map(str), st.integers().map(str), st.sampled_from(["1e999", "٣", "0x10", "1_0"]))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted({*OTEL_VARIABLES, *own_variables(fields(Settings)), "OBSLIB_X", "OBSLIB_", "HOME"})),
+        st.one_of(st.text(max_size=30), NUMBERS, WORDS.map(lambda word: f"{word}={word},{word}")),
+        max_size=6,
+    )
+)
+def test_any_environment_works_or_is_refused_in_a_sentence(environ: dict[str, str]) -> None:
+    """Nothing but a sentence that names a variable or a field ever comes out, and OTEL_* numbers never raise."""
+    try:
+        settings = Settings.from_env(environ)
+    except ConfigurationError as error:
+        sentence = str(error)
+        assert any(name in sentence or name.removeprefix("OBSLIB_").lower() in sentence for name in environ)
+        assert "PROTOCOL" in sentence or "OBSLIB_" in sentence
+        return
+    for sentence in settings.ignored:
+        assert any(name in sentence for name in environ)
+    for name, (low, high) in RANGES.items():
+        value = getattr(settings, name)
+        assert value is None or low <= value <= high

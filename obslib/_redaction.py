@@ -1,0 +1,178 @@
+"""Secrets, known by the key they stand under: in nested values, query strings, and texts with URLs in them."""
+
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping, MappingView
+from dataclasses import fields, is_dataclass
+from types import SimpleNamespace
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+REDACTED: Final = "[REDACTED]"
+#: The same where brackets would be escaped.
+REDACTED_IN_URL: Final = "REDACTED"
+#: What takes the place of what lies too deep.
+CUT: Final = "…"
+_MAX_DEPTH: Final = 8
+_MAX_CONTAINERS: Final = 1000
+_MAX_CACHED_KEYS: Final = 4096
+#: Between the words of `clientSecret` and of `XApiKey`.
+_BETWEEN_WORDS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_SEPARATORS: Final = re.compile(r"[\W_]+")
+#: A parameter in a URL, as far as it goes: a class that excludes its own beginning keeps this linear.
+_PARAMETER: Final = re.compile(r"""(?<=[?&])([^\s?&=#"'<>]+)=([^\s?&#"'<>]+)""")
+_PAIR: Final = 2
+
+
+class Walk:
+    """Bounds a walk through nested values, which may be cyclic, by depth and by containers visited."""
+
+    __slots__ = ("depth", "left")
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.left = _MAX_CONTAINERS
+
+    def enter(self) -> bool:
+        """Tell whether one more container may be opened, and open it."""
+        if self.depth >= _MAX_DEPTH or self.left <= 0:
+            return False
+        self.depth += 1
+        self.left -= 1
+        return True
+
+    def leave(self) -> None:
+        """Close the container opened last."""
+        self.depth -= 1
+
+
+class Redactor:
+    """
+    Decides by key which values are secrets, and remembers the decisions.
+
+    Args:
+        keys: As `Settings.redacted_keys`.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._keys = frozenset(_words(key) for key in keys)
+        self._suffixes = tuple(f"_{key}" for key in self._keys)
+        self._known: dict[object, bool] = {}
+
+    def is_secret(self, key: object) -> bool:
+        """Tell whether the value under this key must not be shown."""
+        known = self._known.get(key)
+        if known is None:
+            words = _words(key.decode("latin-1") if isinstance(key, bytes) else str(key))
+            known = words in self._keys or words.endswith(self._suffixes)
+            if len(self._known) < _MAX_CACHED_KEYS:
+                self._known[key] = known
+        return known
+
+    def redact(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Replace secrets in place, in nested values in copies of them."""
+        for key, value in values.items():
+            if self.is_secret(key):
+                values[key] = REDACTED
+            elif type(value) is str:
+                if "?" in value:
+                    values[key] = self.text(value)
+            elif type(value) not in _PLAIN:
+                values[key] = self._inside(value)
+        return values
+
+    def text(self, text: str) -> str:
+        """Return a text in which the values of secret parameters of URLs are replaced; otherwise as it came."""
+        return _PARAMETER.sub(self._parameter, text)
+
+    def query(self, query: str) -> str:
+        """Return a query string in which the values of secret parameters are replaced; otherwise as it came."""
+        parts = query.split("&")
+        if not any(self._is_secret_parameter(part.partition("=")[0]) for part in parts):
+            return query
+        return "&".join(map(self._part, parts))
+
+    def _part(self, part: str) -> str:
+        key, equals, _ = part.partition("=")
+        return f"{key}={REDACTED_IN_URL}" if equals and self._is_secret_parameter(key) else part
+
+    def _parameter(self, match: re.Match[str]) -> str:
+        return f"{match[1]}={REDACTED_IN_URL}" if self._is_secret_parameter(match[1]) else match[0]
+
+    def _is_secret_parameter(self, key: str) -> bool:
+        return self.is_secret(unquote_plus(key))
+
+    def _inside(self, value: object) -> object:
+        try:
+            return self._nested(value, Walk())
+        except Exception as error:  # noqa: BLE001 -- a user's class may raise anything when it is looked into
+            return f"<{type(value).__name__}: {type(error).__name__} while its secrets were looked for>"
+
+    def _nested(self, value: Any, walk: Walk) -> object:
+        if type(value) in _PLAIN:
+            return self.text(value) if type(value) is str and "?" in value else value
+        opened = _open(value)
+        if opened is None:
+            return value
+        if not walk.enter():
+            return CUT
+        try:
+            if isinstance(opened, Mapping):
+                return {
+                    key: REDACTED if self.is_secret(key) else self._nested(item, walk) for key, item in opened.items()
+                }
+            if isinstance(opened, tuple) and self._is_secret_pair(opened):
+                return [opened[0], REDACTED]
+            return [self._nested(item, walk) for item in opened]
+        finally:
+            walk.leave()
+
+    def _is_secret_pair(self, value: tuple[Any, ...]) -> bool:
+        """Tell whether this is what lists of headers have instead of keys: `(b"authorization", b"…")`."""
+        return len(value) == _PAIR and isinstance(value[0], (str, bytes)) and self.is_secret(value[0])
+
+
+def _words(key: str) -> str:
+    """Return a key's words in lower case, `_` between them."""
+    return _SEPARATORS.sub("_", _BETWEEN_WORDS.sub("_", key)).strip("_").lower()
+
+
+#: What most values are, with nothing inside.
+_PLAIN: Final[frozenset[type]] = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+def _open(value: Any) -> Mapping[Any, object] | Iterable[object] | None:
+    """Return a mapping for what has keys or fields, the items of what has items, and None for anything else."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return dict(zip(value._fields, value, strict=False))
+    if isinstance(value, (Mapping, list, tuple)):
+        return value
+    if isinstance(value, (set, frozenset, deque, MappingView)):
+        return list(value)  # type: ignore[arg-type]
+    if isinstance(value, SimpleNamespace):
+        return vars(value)
+    shown = _shown_fields(value)
+    return None if shown is None else {name: getattr(value, name, None) for name in shown}
+
+
+#: Where pydantic has a model's fields; 2 has the name of 1, too, and warns of it.
+_PYDANTIC: Final = "model_fields"
+_PYDANTIC_1: Final = "__fields__"
+
+
+def _shown_fields(value: Any) -> list[str] | None:
+    """
+    Return the fields of a dataclass, a pydantic model or an attrs object; None for anything else.
+
+    Not those that their class keeps out of `repr`, and none that begins with an underscore.
+    """
+    kind = type(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        found = [(field.name, field.repr) for field in fields(value)]
+    elif isinstance(models := getattr(kind, _PYDANTIC if hasattr(kind, _PYDANTIC) else _PYDANTIC_1, None), dict):
+        found = [(name, getattr(field, "repr", True)) for name, field in models.items()]
+    elif isinstance(attributes := getattr(kind, "__attrs_attrs__", None), tuple):
+        found = [(attribute.name, attribute.repr is not False) for attribute in attributes]
+    else:
+        return None
+    return [name for name, is_shown in found if is_shown and not name.startswith("_")]
