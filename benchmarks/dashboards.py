@@ -32,6 +32,8 @@ from stack.state import ROOT
 _BOARDS: Final = ROOT / "grafana" / "generated"
 _RULES: Final = ROOT / "prometheus" / "generated" / "rules"
 _SCRAPE_SECONDS: Final = 5
+#: Of groups of rules that say nothing else.
+_EVALUATION: Final = "5s"
 #: A window of that width; Grafana asks for a point a pixel.
 _PIXELS: Final = 1900
 _COLUMNS: Final = 24
@@ -114,7 +116,7 @@ def recorded_every() -> dict[str, int]:
     """How many seconds there are between two samples of each recorded series."""
     documents = [yaml.safe_load(path.read_text()) for path in sorted(_RULES.glob("*.yml"))]
     return {
-        rule["record"]: int(Duration.parse(group["interval"]).seconds)
+        rule["record"]: int(Duration.parse(group.get("interval", _EVALUATION)).seconds)
         for document in documents
         for group in document["groups"]
         for rule in group["rules"]
