@@ -208,14 +208,19 @@ def rows_of(
                 options={"excludeByName": {"Time": True}, "indexByName": {}, "renameByName": _titles(columns)},
             ),
         ],
-        options=table.Options(
-            sort_by=[common.TableSortByFieldState(display_name=sort_by, desc=True)] if sort_by else []
-        ),
+        options=_table_options(sort_by),
         field_config=dashboard.FieldConfigSource(
             defaults=dashboard.FieldConfig(unit="none", links=_data_links(links), custom=table.FieldConfig()),
             overrides=[_column(column) for column in columns],
         ),
     )
+
+
+def _table_options(sort_by: str) -> table.Options:
+    options = table.Options(sort_by=[common.TableSortByFieldState(display_name=sort_by, desc=True)] if sort_by else [])
+    # The SDK adds one, switched off, that newer releases of Grafana do not know.
+    options.footer = None
+    return options
 
 
 def log_lines(title: str, description: str, expression: str) -> dashboard.Panel:

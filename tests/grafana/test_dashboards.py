@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.cog.plugins import register_default_plugins
-from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import generate, limits, uids
 from grafana.files import everything
@@ -82,13 +79,8 @@ def test_every_dashboard_is_there_under_its_own_uid() -> None:
     assert len([path for path in everything() if path.startswith("generated/")]) == len(BOARDS)
 
 
-def test_grafanas_own_model_knows_every_field(board: Json) -> None:
-    """What the model does not know it drops while reading: nothing is."""
-    register_default_plugins()
-
-    read = json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder))
-
-    assert read == board
+def test_every_dashboard_is_of_the_model_that_old_and_new_releases_load(board: Json) -> None:
+    """The schema's version is the classic model's; a database's number would overwrite somebody's dashboard."""
     assert board["schemaVersion"] == 42
     assert "id" not in board
 
