@@ -117,7 +117,7 @@ logging.getLogger("uvicorn").addHandler(handler)
 logging.getLogger("uvicorn").propagate = False
 def state():
     return [
-        type(app).__call__ is FastAPI.__call__, type(app) is FastAPI, dict(app._telemetry), structlog.is_configured(),
+        type(app).__call__ is FastAPI.__call__, type(app) is FastAPI, dict(getattr(app, '_telemetry', {})), structlog.is_configured(),
         [id(h) for h in logging.getLogger().handlers], logging.getLogger().level, logging.getLogger("uvicorn").propagate,
         [id(h) for h in logging.getLogger("uvicorn").handlers], logging.getLogger("uvicorn.access").disabled,
         id(warnings.showwarning), id(propagate.get_global_textmap()), id(Mount.handle),
@@ -285,6 +285,7 @@ def test_wrapped_application() -> None:
         obslib.instrument(Wrapper(), Settings())  # type: ignore[arg-type]
 
 
+@pytest.mark.skipif(not hasattr(FastAPI(), "_telemetry"), reason="this FastAPI records nothing itself")
 def test_native_telemetry_with_a_provider() -> None:
     """FastAPI's own telemetry with a provider of its own would record twice: refused with the fix, nothing left changed."""
     app = FastAPI(telemetry={"tracer_provider": TracerProvider(shutdown_on_exit=False)})
