@@ -189,88 +189,127 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def run(spikes: int, cycles: int, frozen_seconds: float, seed: int, found: dict[str, Any]) -> None:  # Any: JSON
-    """
-    Measure everything.
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much of everything; the seed is that of the phases."""
 
-    Args:
-        found: filled part by part.
-        spikes: on each of the two ways.
-        cycles: out and in.
-        frozen_seconds: for how long each part stands still.
-        seed: of the phases.
+    spikes: int
+    cycles: int
+    frozen_seconds: float
+    seed: int
 
-    Raises:
-        BenchError: something did not happen; what had been measured stands in `found`.
 
-    """
-    rng = random.Random(seed)
-    for way, options in (("alert", ("--autoscaler-tick-seconds", "0")), ("tick", ("--no-alertmanager",))):
-        print(f"{spikes} spikes, woken by the {way} only", flush=True)
-        with loop_stack(*options) as stack:
-            reactions(stack, spikes, rng, found.setdefault(way, []))
+def run_alert(plan: Plan, found: dict[str, Any]) -> None:  # Any: JSON, here and below
+    """Spikes of which the autoscaler learns by the alert alone."""
+    print(f"{plan.spikes} spikes, woken by the alert only", flush=True)
+    found["alert"] = []
+    with loop_stack("--autoscaler-tick-seconds", "0") as stack:
+        reactions(stack, plan.spikes, random.Random(plan.seed), found["alert"])
+
+
+def run_tick(plan: Plan, found: dict[str, Any]) -> None:
+    """Spikes of which it learns by looking."""
+    print(f"{plan.spikes} spikes, woken by the tick only", flush=True)
+    found["tick"] = []
+    with loop_stack("--no-alertmanager") as stack:
+        reactions(stack, plan.spikes, random.Random(plan.seed + 1), found["tick"])
+
+
+def run_course(_plan: Plan, found: dict[str, Any]) -> None:
+    """A spike, watched every second, with and without scaling."""
     print("a spike, watched, with and without scaling", flush=True)
     with loop_stack() as stack:
         settle(stack)
         found["scaled"] = asdict(course(stack, 110))
-        for victim in ("prometheus", "alertmanager", "autoscaler") if frozen_seconds else ():
-            print(f"{victim} stands still for {frozen_seconds:.0f} s under load", flush=True)
-            before, fewest = fewest_while_frozen(stack, victim, frozen_seconds)
-            found.setdefault("frozen", {})[victim] = {"before": before, "fewest": fewest}
     with loop_stack("--no-autoscaler") as stack:
         found["unscaled"] = asdict(course(stack, 110))
-    print(f"{cycles} cycles of out and in under load", flush=True)
+
+
+def run_frozen(plan: Plan, found: dict[str, Any]) -> None:
+    """Parts of the loop that stand still under load."""
+    found["frozen"] = {}
+    with loop_stack() as stack:
+        for victim in ("prometheus", "alertmanager", "autoscaler"):
+            print(f"{victim} stands still for {plan.frozen_seconds:.0f} s under load", flush=True)
+            before, fewest = fewest_while_frozen(stack, victim, plan.frozen_seconds)
+            found["frozen"][victim] = {"before": before, "fewest": fewest}
+
+
+def run_losses(plan: Plan, found: dict[str, Any]) -> None:
+    """Out and in under load, on the time-scaled twin."""
+    print(f"{plan.cycles} cycles of out and in under load", flush=True)
     with loop_stack("--time-scale", "1/10") as stack:
-        found["losses"] = asdict(losses(stack, cycles))
+        found["losses"] = asdict(losses(stack, plan.cycles))
 
 
-def table(found: dict[str, Any]) -> str:  # Any: JSON
-    """What was found, as a table in Markdown."""
+#: In this order. Each fills keys of its own.
+PARTS: Final = {
+    "alert": run_alert,
+    "tick": run_tick,
+    "course": run_course,
+    "frozen": run_frozen,
+    "losses": run_losses,
+}
+
+
+def table(found: dict[str, Any]) -> str:
+    """What was found, as a table in Markdown; parts that were not run have no rows."""
     rows = [("what", "measured", "bar"), ("---", "---", "---")]
     for way in ("alert", "tick"):
-        reacted = [Reaction(**reaction) for reaction in found[way]]
-        serving = [reaction.serving_seconds for reaction in reacted]
-        measured = f"median {statistics.median(serving):.1f} s, p95 {percentile(serving, 0.95):.1f} s"
-        own = max(reaction.own_seconds for reaction in reacted)
-        started = statistics.median(reaction.start_seconds for reaction in reacted)
-        what = f"spike → first added replica serves, woken by the {way} only, {len(reacted)} spikes"
-        rows += [
-            (what, measured, "p95 ≤ 30 s"),
-            ("the autoscaler's own part of it", f"largest {own:.3f} s", "≤ 1 s"),
-            ("a replica's start, in it", f"median {started:.1f} s", ""),
-        ]
+        if reacted := [Reaction(**reaction) for reaction in found.get(way, ())]:
+            rows += _reaction_rows(way, reacted)
     for name, title, bar in (("scaled", "with scaling", "≤ 60 s"), ("unscaled", "without", "")):
-        above = seconds_above(Course(**found[name]))
-        said = "never under it again" if math.isinf(above) else f"{above:.0f} s"
-        rows.append((f"p95 above {BOUND_SECONDS:g} s after a spike, {title}", said, bar))
+        if name in found:
+            above = seconds_above(Course(**found[name]))
+            said = "never under it again" if math.isinf(above) else f"{above:.0f} s"
+            rows.append((f"p95 above {BOUND_SECONDS:g} s after a spike, {title}", said, bar))
     for victim, counts in found.get("frozen", {}).items():
         said = f"{counts['before']}, never fewer than {counts['fewest']}"
         rows.append((f"replicas while {victim} stands still under load", said, "unchanged or more"))
-    lost = Losses(**found["losses"])
-    what = f"failed requests, second tries, failed scrapes in {lost.cycles} cycles, {lost.requests} requests"
-    rows.append((what, f"{lost.failed:.0f}, {lost.redispatched}, {lost.down_samples:.0f}", "0"))
+    if "losses" in found:
+        lost = Losses(**found["losses"])
+        what = f"failed requests, second tries, failed scrapes in {lost.cycles} cycles, {lost.requests} requests"
+        rows.append((what, f"{lost.failed:.0f}, {lost.redispatched}, {lost.down_samples:.0f}", "0"))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _reaction_rows(way: str, reacted: list[Reaction]) -> list[tuple[str, str, str]]:
+    serving = [reaction.serving_seconds for reaction in reacted]
+    measured = f"median {statistics.median(serving):.1f} s, p95 {percentile(serving, 0.95):.1f} s"
+    own = max(reaction.own_seconds for reaction in reacted)
+    started = statistics.median(reaction.start_seconds for reaction in reacted)
+    return [
+        (f"spike → first added replica serves, woken by the {way} only, {len(reacted)} spikes", measured, "p95 ≤ 30 s"),
+        ("the autoscaler's own part of it", f"largest {own:.3f} s", "≤ 1 s"),
+        ("a replica's start, in it", f"median {started:.1f} s", ""),
+    ]
 
 
 def main() -> int:
     """Run the bench; the exit status says whether it could be run, not how it came out."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loop", description=__doc__)
-    parser.add_argument("--spikes", type=int, default=20, help="on each way (default: 20, about a minute each)")
+    parser.add_argument(
+        "--part", action="append", choices=tuple(PARTS), dest="parts", help="only this; what is there of others is kept"
+    )
+    parser.add_argument("--spikes", type=int, default=20, help="on each way (default: 20, a minute and a half each)")
     parser.add_argument("--cycles", type=int, default=20, help="out and in (default: 20, about a minute each)")
-    parser.add_argument("--frozen-seconds", type=float, default=60.0, help="0 leaves that part out (default: 60)")
+    parser.add_argument("--frozen-seconds", type=float, default=60.0, help="how long a part stands still (default: 60)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path(".bench/loop.json"))
     options = parser.parse_args()
-    found: dict[str, Any] = {}
+    plan = Plan(spikes=options.spikes, cycles=options.cycles, frozen_seconds=options.frozen_seconds, seed=options.seed)
+    output: Path = options.output
+    found: dict[str, Any] = json.loads(output.read_text()) if options.parts and output.exists() else {}
     try:
-        run(options.spikes, options.cycles, options.frozen_seconds, options.seed, found)
+        for part in options.parts or PARTS:
+            PARTS[part](plan, found)
     except BenchError as error:
         print(error)
         return 1
     finally:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"\n{table(found)}\n\nAlso in {options.output}.")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"\n{table(found)}\n\nAlso in {output}.")
     return 0
 
 
