@@ -60,6 +60,7 @@ def run(
     rounds: int,
     repeats: int,
     told: Callable[[str], None],
+    first_round: int = 0,
     enough: Callable[[int], bool] = lambda _: False,
 ) -> list[Sample]:
     """
@@ -71,6 +72,7 @@ def run(
         rounds: How often.
         repeats: How many stretches each case has in a round, times its own number.
         told: Told of each round.
+        first_round: Its number, where others were before.
         enough: Asked after each round, with their number, whether to end early.
     """
     samples: list[Sample] = []
@@ -80,7 +82,10 @@ def run(
         told(f"CPU a request: round {round_ + 1} of {rounds}, {len(cases)} servers")
         with site.serving(cases) as servers:
             samples += pairing.take(
-                servers, round_, repeats, lambda server, number: site.closed_loop(server, number, STRETCH_SECONDS)
+                servers,
+                first_round + round_,
+                repeats,
+                lambda server, number: site.closed_loop(server, number, STRETCH_SECONDS),
             )
     return samples
 
@@ -135,6 +140,7 @@ class Costs:
             [
                 _tail(labels[variant.name]) / statistics.fmean([_tail(labels[_BARE]), _tail(labels[_CONTROL])])
                 for labels in self._latencies.values()
+                if variant.name in labels
             ]
         )
 

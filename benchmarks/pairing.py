@@ -105,28 +105,20 @@ def estimated(
     """
     Estimate a figure of some labels' means in each round.
 
-    The bootstrap draws rounds, as they have processes of their own, and then stretches of each label within them.
+    The bootstrap draws rounds, as they have processes of their own, each with all its stretches: drawing these once more
+    would count their noise twice (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
 
     Args:
-        rounds: What `multiples` returned.
+        rounds: What `multiples` returned; those without one of the labels do not count.
         labels: Those the figure needs.
         figure: Made of the labels' means, round by round.
     """
-
-    def means(chosen: Sequence[Multiples], chance: random.Random | None) -> list[Means]:
-        return [
-            {
-                label: statistics.fmean(own[label] if chance is None else chance.choices(own[label], k=len(own[label])))
-                for label in labels
-            }
-            for own in chosen
-        ]
-
-    return bootstrapped(
-        figure(means(rounds, None)),
-        lambda chance: figure(means(chance.choices(rounds, k=len(rounds)), chance)),
-        len(rounds),
-    )
+    means = [
+        {label: statistics.fmean(own[label]) for label in labels}
+        for own in rounds
+        if all(label in own for label in labels)
+    ]
+    return bootstrapped(figure(means), lambda chance: figure(chance.choices(means, k=len(means))), len(means))
 
 
 def latencies_by_round(samples: Iterable[Sample]) -> dict[int, dict[str, Microseconds]]:
