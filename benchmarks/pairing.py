@@ -105,8 +105,8 @@ def estimated(
     """
     Estimate a figure of some labels' means in each round.
 
-    The bootstrap draws rounds, as they have processes of their own, each with all its stretches: drawing these, too, would
-    count their noise twice (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
+    The bootstrap draws rounds, as they have processes of their own, each with all its stretches: to draw these as well
+    would count their noise twice (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
 
     Args:
         rounds: What `multiples` returned; those without one of the labels do not count.
