@@ -53,7 +53,9 @@ class Losses:
     down_samples: float
 
 
-def reactions(stack: LoopStack, spikes: int, rng: random.Random, found: list[dict[str, float]]) -> None:
+def reactions(
+    stack: LoopStack, spikes: int, rng: random.Random, found: list[dict[str, float]], *, by_alert: bool
+) -> None:
     """
     Send spikes and time the way to the first added replica that serves.
 
@@ -61,10 +63,11 @@ def reactions(stack: LoopStack, spikes: int, rng: random.Random, found: list[dic
         spikes: how many.
         rng: chooses the phases.
         found: gets each as it comes.
+        by_alert: whether the alert must be over before the next one.
 
     """
     while len(found) < spikes:
-        settle(stack)
+        settle(stack, alert=by_alert)
         time.sleep(rng.uniform(0, _PHASE_SECONDS))
         reaction = one_reaction(stack)
         if reaction is None:
@@ -74,8 +77,8 @@ def reactions(stack: LoopStack, spikes: int, rng: random.Random, found: list[dic
         print(f"  serving after {reaction.serving_seconds:.1f} s", flush=True)
 
 
-def settle(stack: LoopStack) -> None:
-    """One replica, no load, and the rules have seen it."""
+def settle(stack: LoopStack, *, alert: bool = True) -> None:
+    """One replica, no load, the rules have seen it, and the alert is over, unless nobody waits for the next one."""
     eventually(lambda: not stack.is_loaded(), "the load has ended")
     eventually(lambda: stack.value(f'service:scale_wanted:replicas{{service="{SHOP}"}} <= 1') is not None, "no demand")
 
@@ -89,7 +92,9 @@ def settle(stack: LoopStack) -> None:
         )
 
     eventually(is_one, "one replica runs and one is desired")
-    # An alert goes on for a minute: a spike within that is no new one.
+    if not alert:
+        return
+    # It goes on for a minute: a spike within that is no new one.
     firing = f'ALERTS{{alertname="ServiceScaleOutNeeded", service="{SHOP}"}}'
     eventually(lambda: stack.value(firing) is None, "the alert is over")
 
@@ -204,7 +209,7 @@ def run_alert(plan: Plan, found: dict[str, Any]) -> None:  # Any: JSON, here and
     print(f"{plan.spikes} spikes, woken by the alert only", flush=True)
     found["alert"] = []
     with loop_stack("--autoscaler-tick-seconds", "0") as stack:
-        reactions(stack, plan.spikes, random.Random(plan.seed), found["alert"])
+        reactions(stack, plan.spikes, random.Random(plan.seed), found["alert"], by_alert=True)
 
 
 def run_tick(plan: Plan, found: dict[str, Any]) -> None:
@@ -212,7 +217,7 @@ def run_tick(plan: Plan, found: dict[str, Any]) -> None:
     print(f"{plan.spikes} spikes, woken by the tick only", flush=True)
     found["tick"] = []
     with loop_stack("--no-alertmanager") as stack:
-        reactions(stack, plan.spikes, random.Random(plan.seed + 1), found["tick"])
+        reactions(stack, plan.spikes, random.Random(plan.seed + 1), found["tick"], by_alert=False)
 
 
 def run_course(_plan: Plan, found: dict[str, Any]) -> None:
