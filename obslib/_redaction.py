@@ -15,12 +15,18 @@ REDACTED_IN_URL: Final = "REDACTED"
 CUT: Final = "…"
 _MAX_DEPTH: Final = 8
 _MAX_CONTAINERS: Final = 1000
+#: So many decisions are remembered, and none about a longer key: callers invent them.
 _MAX_CACHED_KEYS: Final = 4096
+_MAX_CACHED_CHARACTERS: Final = 64
+#: So many of a query string's parameters are shown: whoever sends thousands shall not be waited for.
+_MAX_PARAMETERS: Final = 256
 #: Between the words of `clientSecret` and of `XApiKey`.
 _BETWEEN_WORDS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SEPARATORS: Final = re.compile(r"[\W_]+")
 #: A parameter in a URL, as far as it goes: a class that excludes its own beginning keeps this linear.
 _PARAMETER: Final = re.compile(r"""(?<=[?&])([^\s?&=#"'<>]+)=([^\s?&#"'<>]+)""")
+#: A password in a URL: `redis://user:password@host`.
+_PASSWORD: Final = re.compile(r"(?<=://)([^\s/?#@:]*):[^\s/?#@]+@")
 _PAIR: Final = 2
 
 
@@ -65,7 +71,7 @@ class Redactor:
         if known is None:
             words = _words(key.decode("latin-1") if isinstance(key, bytes) else str(key))
             known = words in self._keys or words.endswith(self._suffixes)
-            if len(self._known) < _MAX_CACHED_KEYS:
+            if len(self._known) < _MAX_CACHED_KEYS and len(words) <= _MAX_CACHED_CHARACTERS:
                 self._known[key] = known
         return known
 
@@ -75,19 +81,23 @@ class Redactor:
             if self.is_secret(key):
                 values[key] = REDACTED
             elif type(value) is str:
-                if "?" in value:
+                if "?" in value or "@" in value:
                     values[key] = self.text(value)
             elif type(value) not in _PLAIN:
                 values[key] = self._inside(value)
         return values
 
     def text(self, text: str) -> str:
-        """Return a text in which the values of secret parameters of URLs are replaced; otherwise as it came."""
-        return _PARAMETER.sub(self._parameter, text)
+        """Return a text in which passwords and secret parameters of URLs are replaced; otherwise as it came."""
+        if "@" in text:
+            text = _PASSWORD.sub(rf"\1:{REDACTED_IN_URL}@", text)
+        return _PARAMETER.sub(self._parameter, text) if "?" in text else text
 
     def query(self, query: str) -> str:
         """Return a query string in which the values of secret parameters are replaced; otherwise as it came."""
-        parts = query.split("&")
+        parts = query.split("&", _MAX_PARAMETERS)
+        if len(parts) > _MAX_PARAMETERS:
+            return "&".join([*map(self._part, parts[:-1]), CUT])
         if not any(self._is_secret_parameter(part.partition("=")[0]) for part in parts):
             return query
         return "&".join(map(self._part, parts))
@@ -110,7 +120,7 @@ class Redactor:
 
     def _nested(self, value: Any, walk: Walk) -> object:
         if type(value) in _PLAIN:
-            return self.text(value) if type(value) is str and "?" in value else value
+            return self.text(value) if type(value) is str else value
         opened = _open(value)
         if opened is None:
             return value
