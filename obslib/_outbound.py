@@ -72,7 +72,7 @@ def _hooks(name: str, redactor: Redactor) -> dict[str, Callable[..., Any]]:
         attributes = getattr(span, "attributes", None) or {}
         for key in _URL_ATTRIBUTES:
             url = attributes.get(key)
-            if url is not None and (shown := redactor.text(url)) != url:
+            if isinstance(url, str) and (shown := redactor.text(url)) != url:
                 span.set_attribute(key, shown)
 
     async def hide_asynchronously(span: trace.Span, request: object) -> None:
