@@ -19,8 +19,13 @@ DEADLINE_SECONDS = 180
 
 
 def environment(**values: str) -> dict[str, str]:
-    """Return this process' environment without telemetry settings, and with these."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OBSLIB_"))}
+    """
+    Return this process' environment without telemetry settings, and with these.
+
+    Unbuffered, `print` writes a line and its end one after the other, and another thread's line may come in between.
+    """
+    left_out = ("OTEL_", "OBSLIB_", "PYTHONUNBUFFERED")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return {
         **kept,
         "PYTHONPATH": str(ROOT),
