@@ -143,6 +143,8 @@ async def assert_lines_belong(app: FastAPI, engine: Literal["obslib", "contrib"]
         assert {line["where"] for line in said if (line["trace_id"], line["request_id"]) == ids} == expected
         # Background tasks and the ends of dependencies come when the access line is written already.
         later = {where for where in expected if where.endswith(("background", "dependency_end"))}
+        if engine == "contrib":  # some of its releases end before Starlette's last handler: docs/comparison.md
+            later.add("last_handler")
         assert expected - access[path].keys() <= later
     assert len(said) == sum(map(len, places.values()))
 
