@@ -40,6 +40,10 @@ _LEAST_LABEL: Final = 0.02
 Stack = tuple[str, ...]
 
 
+#: Whose frames end the search for the part of obslib that called: what they do is theirs.
+_OTHERS: Final = ("benchmarks/application", "fastapi", "starlette", "uvicorn")
+
+
 class ProfileError(Exception):
     """py-spy could not look at the server."""
 
@@ -67,7 +71,17 @@ def take(site: Site, directory: Path) -> tuple[Counter[Stack], float]:
 
 def _record(server: Server, raw: Path) -> None:
     command = [str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(server.child.pids[0])]
-    command += ["--format", "raw", "--nolineno", "--rate", str(_SAMPLES_PER_SECOND), "--duration", str(_SECONDS)]
+    # Without it, threads that wait count as if they worked, where py-spy cannot tell.
+    command += [
+        "--gil",
+        "--format",
+        "raw",
+        "--nolineno",
+        "--rate",
+        str(_SAMPLES_PER_SECOND),
+        "--duration",
+        str(_SECONDS),
+    ]
     subprocess.run([*command, "--output", str(raw)], capture_output=True, check=False, timeout=_SECONDS + 60)
 
 
@@ -89,7 +103,7 @@ def parts(stacks: Mapping[Stack, int]) -> dict[str, float]:
             if part is not None:
                 counted[part] += count
                 break
-            if "benchmarks/application" in frame or "starlette" in frame or "fastapi" in frame:
+            if any(owner in frame for owner in _OTHERS):
                 break
     total = sum(stacks.values())
     return {part: counted[part] / total for part in _PARTS}
