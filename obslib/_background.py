@@ -15,6 +15,7 @@ from obslib._framework import SharedPatch
 from obslib._instruments import Instruments
 from obslib._logs import LogPipeline, mark_recorded
 from obslib._record import current_record
+from obslib._span_attributes import record_exception
 
 _ERROR: Final = Status(StatusCode.ERROR)
 
@@ -36,7 +37,9 @@ class BackgroundRecorder:
         log_pipeline: LogPipeline | None,
         on_error: Callable[[str, BaseException], None],
         clock_ns: Callable[[], int],
+        hide: Callable[[str], str] = str,
     ) -> None:
+        self._hide = hide
         #: Makes the spans; None where there are none, or contrib makes them.
         self.tracer: Tracer | None = None
         self._log_pipeline = log_pipeline
@@ -73,7 +76,7 @@ class BackgroundRecorder:
             for signal, report in (
                 ("metrics", partial(self._observe, task_name, seconds, failure)),
                 ("logs", partial(self._log, task_name, seconds, failure)),
-                ("traces", partial(_end, span, failure)),
+                ("traces", partial(_end, span, failure, self._hide)),
             ):
                 try:
                     report()
@@ -107,11 +110,11 @@ def _error_type(failure: BaseException | None) -> str:
     return names.ERROR_EXCEPTION if isinstance(failure, Exception) else names.ERROR_CANCELLED
 
 
-def _end(span: Span | None, failure: BaseException | None) -> None:
+def _end(span: Span | None, failure: BaseException | None, hide: Callable[[str], str]) -> None:
     if span is None:
         return
     if isinstance(failure, Exception):
-        span.record_exception(failure)
+        record_exception(span, failure, hide)
     if failure is not None:
         span.set_attribute(names.ATTR_ERROR_TYPE, type(failure).__qualname__)
         span.set_status(_ERROR)

@@ -67,7 +67,9 @@ class ContribRecorder:
                 span.update_name(final_name(record))
             # contrib has recorded an exception that nobody handled; a second event would show it twice.
             is_recorded = any(event.name == "exception" for event in getattr(span, "events", ()))
-            describe_outcome(span, record, self._request_id_attribute, with_exception=not is_recorded)
+            describe_outcome(
+                span, record, self._request_id_attribute, self._redactor.text, with_exception=not is_recorded
+            )
 
     def finished(self, record: RequestRecord) -> None:
         """Do nothing: contrib ends its span."""

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from opentelemetry import trace
@@ -14,6 +15,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind
 from obslib import names
 from obslib._provider import ObslibTracerProvider
 from obslib._record import RequestRecord
+from obslib._redaction import Redactor
 from obslib._span_attributes import describe_outcome, final_name, start_attributes
 from obslib._version import __version__
 from obslib.exceptions import ConfigurationError
@@ -44,6 +46,7 @@ class LateSpans:
         keep_errors: Whether failures of the service are kept.
         keep_slower_than_seconds: Slower requests are kept, too; infinite for none.
         request_id_attribute: The name of the attribute with the request id.
+        hide: Hides secrets in the texts of exceptions.
     """
 
     def __init__(
@@ -53,8 +56,10 @@ class LateSpans:
         keep_errors: bool,
         keep_slower_than_seconds: float,
         request_id_attribute: str,
+        hide: Callable[[str], str],
     ) -> None:
         self._provider = provider
+        self._hide = hide
         self._keep_errors = keep_errors
         self._keep_slower_than_ns = keep_slower_than_seconds * 1e9
         self._request_id_attribute = request_id_attribute
@@ -85,7 +90,7 @@ class LateSpans:
             span = self._tracer.start_span(
                 final_name(record), context, SpanKind.SERVER, attributes, start_time=record.start_unix_ns
             )
-        describe_outcome(span, record, self._request_id_attribute)
+        describe_outcome(span, record, self._request_id_attribute, self._hide)
         span.end(record.start_unix_ns + record.duration_ns)
 
 
@@ -110,4 +115,5 @@ def make_late_spans(provider: trace.TracerProvider, settings: Settings, request_
         keep_errors=settings.traces_keep_errors,
         keep_slower_than_seconds=math.inf if slower_than_seconds is None else slower_than_seconds,
         request_id_attribute=request_id_attribute,
+        hide=Redactor(settings.redacted_keys).text,
     )

@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -46,35 +46,49 @@ def exception_values(exception: BaseException) -> dict[str, str]:
     }
 
 
-def render_json(values: dict[str, Any]) -> bytes:
-    """Return the values as one JSON object and a newline."""
-    try:
-        line = orjson.dumps(values, default=_text, option=_OPTIONS)
-    except (TypeError, ValueError, RecursionError):
-        line = b""
-    if 0 < len(line) <= MAX_LINE_BYTES:
-        return line
-    return orjson.dumps(plain(values), option=_OPTIONS)
+class JsonRenderer:
+    """
+    Renders values as one JSON object and a newline.
+
+    Args:
+        hide: Hides secrets in what becomes text only here.
+    """
+
+    def __init__(self, hide: Callable[[str], str]) -> None:
+        self._hide = hide
+
+    def __call__(self, values: dict[str, Any]) -> bytes:
+        """Return the line."""
+        try:
+            line = orjson.dumps(values, default=self._text, option=_OPTIONS)
+        except (TypeError, ValueError, RecursionError):
+            line = b""
+        if 0 < len(line) <= MAX_LINE_BYTES:
+            return line
+        return orjson.dumps(plain(values, self._hide), option=_OPTIONS)
+
+    def _text(self, value: object) -> str:
+        return self._hide(_text(value))
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, hide: Callable[[str], str]) -> Any:
     """Return what orjson certainly renders: cut to size, cycles and depth ended, invalid Unicode replaced."""
-    return _plain(value, Walk())
+    return _plain(value, Walk(), hide)
 
 
-def _plain(value: Any, walk: Walk) -> Any:
+def _plain(value: Any, walk: Walk, hide: Callable[[str], str]) -> Any:
     if value is None or isinstance(value, (bool, float)):
         return value
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**64 else _text(value)
     if not isinstance(value, (Mapping, list, tuple, set, frozenset)):
-        return _text(value)
+        return hide(_text(value))
     if not walk.enter():
         return CUT
     try:
         if isinstance(value, Mapping):
-            return {_text(key): _plain(item, walk) for key, item in _first(value.items())}
-        return [_plain(item, walk) for item in _first(value)]
+            return {_text(key): _plain(item, walk, hide) for key, item in _first(value.items())}
+        return [_plain(item, walk, hide) for item in _first(value)]
     finally:
         walk.leave()
 

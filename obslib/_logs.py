@@ -11,7 +11,7 @@ from opentelemetry import trace
 
 from obslib import names
 from obslib._access_line import AccessLine, record_failed
-from obslib._log_render import Clock, exception_values, render_json
+from obslib._log_render import Clock, JsonRenderer, exception_values
 from obslib._record import RequestRecord, current_record
 from obslib._redaction import Redactor
 from obslib._sink import LineSink
@@ -45,7 +45,7 @@ class LogPipeline:
         self._clock = Clock()
         self._redactor = Redactor(settings.redacted_keys)
         self.for_people = _for_people(settings)
-        self._render = _console_renderer() if self.for_people else render_json
+        self._render = (_console_renderer if self.for_people else JsonRenderer)(self._redactor.text)
         self._access_line = AccessLine(settings.service_name)
         self._rendered: list[str] = []
 
@@ -181,10 +181,10 @@ def _for_people(settings: Settings) -> bool:
     return settings.log_format == "console"
 
 
-def _console_renderer() -> Callable[[dict[str, Any]], bytes]:
+def _console_renderer(hide: Callable[[str], str]) -> Callable[[dict[str, Any]], bytes]:
     from obslib._log_console import ConsoleRenderer  # noqa: PLC0415 -- structlog's, and rarely wanted: see get_logger
 
-    return ConsoleRenderer()
+    return ConsoleRenderer(hide)
 
 
 def _expand_exception(event_dict: MutableMapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ Calls are counted without them: see `_call_sources`.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
 
@@ -69,7 +69,9 @@ def _hooks(name: str, redactor: Redactor) -> dict[str, Callable[..., Any]]:
         return {}
 
     def hide(span: trace.Span, _request: object) -> None:
-        attributes = getattr(span, "attributes", None) or {}
+        attributes = getattr(span, "attributes", None)
+        if not isinstance(attributes, Mapping):
+            return
         for key in _URL_ATTRIBUTES:
             url = attributes.get(key)
             if isinstance(url, str) and (shown := redactor.text(url)) != url:

@@ -4,6 +4,8 @@ Names follow the stable HTTP semantic conventions: https://opentelemetry.io/docs
 """
 
 import re
+import traceback
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -104,14 +106,28 @@ def final_name(record: RequestRecord) -> str:
 
 
 def describe_outcome(
-    span: trace.Span, record: RequestRecord, request_id_attribute: str, *, with_exception: bool = True
+    span: trace.Span,
+    record: RequestRecord,
+    request_id_attribute: str,
+    hide: Callable[[str], str] = str,
+    *,
+    with_exception: bool = True,
 ) -> None:
     """Write onto a span how its request ended, so that it says what the metric and the access line say."""
     span.set_attributes(outcome_attributes(record, request_id_attribute))
     if record.exception is not None and with_exception:
-        span.record_exception(record.exception)
+        record_exception(span, record.exception, hide)
     if record.is_failure:
         span.set_status(_ERROR)
+
+
+def record_exception(span: trace.Span, exception: BaseException, hide: Callable[[str], str]) -> None:
+    """Record an exception without the secrets that its texts have."""
+    texts = {
+        "exception.message": str(exception),
+        "exception.stacktrace": "".join(traceback.format_exception(exception)),
+    }
+    span.record_exception(exception, {key: shown for key, text in texts.items() if (shown := hide(text)) != text})
 
 
 def _error_type(record: RequestRecord) -> str:

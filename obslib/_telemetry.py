@@ -94,6 +94,7 @@ class Telemetry:
             self.log_pipeline if settings.logs_enabled else None,
             self.errors.internal,
             monotonic_ns,
+            Redactor(settings.redacted_keys).text,
         )
         self.runtime_metrics = (
             RuntimeMetrics(self.instruments) if settings.metrics_enabled and settings.runtime_metrics_enabled else None

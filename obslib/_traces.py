@@ -109,7 +109,7 @@ class TracesRecorder:
                 return
         if record.route and getattr(span, "name", "") == initial_name(record):  # unless the user has renamed it
             span.update_name(final_name(record))
-        describe_outcome(span, record, self._request_id_attribute)
+        describe_outcome(span, record, self._request_id_attribute, self._redactor.text)
         span.end(record.start_unix_ns + record.duration_ns)
 
     def finished(self, record: RequestRecord) -> None:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 #: stands between words: `X-API-Key`, `apiKey`, `user.api_key` are `api_key`, as is what ends in `_` and one of these.
 REDACTED_KEYS: Final = frozenset(
     {
-        "access_key", "access_key_id", "api_key", "apikey", "authorization", "client_secret", "cookie", "cookies",
+        "access_key", "access_key_id", "access_token", "api_key", "authorization", "client_secret", "cookie", "cookies",
         "credential", "credentials", "csrf_token", "encryption_key", "id_token", "jwt", "passphrase", "passwd",
         "password", "passwords", "private_key", "proxy_authorization", "pwd", "refresh_token", "secret", "secret_key",
-        "secrets", "session", "session_id", "sessionid", "set_cookie", "sig", "signature", "signing_key", "token",
+        "secrets", "session", "session_id", "set_cookie", "sig", "signature", "signing_key", "token",
     }
 )  # fmt: skip
 

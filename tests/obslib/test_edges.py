@@ -23,7 +23,7 @@ from starlette.routing import Mount, Route
 from obslib import names
 from obslib._beside_the_loop import in_own_thread
 from obslib._errors import ErrorReporter
-from obslib._outbound import instrument_libraries
+from obslib._outbound import _hooks, instrument_libraries
 from obslib._redaction import Redactor
 from obslib.settings import Settings
 from obslib.testing import capture
@@ -343,6 +343,14 @@ def test_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "chosen/meanwhile")
     undo()
     assert os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] == "chosen/meanwhile"
+
+
+async def test_clients_spans_of_another_sdk() -> None:
+    """A span that does not show its attributes is left as it is, and the call goes on."""
+    hooks = _hooks("httpx", Redactor(()))
+    assert hooks["request_hook"](object(), None) is None
+    assert await hooks["async_request_hook"](object(), None) is None
+    assert _hooks("redis", Redactor(())) == {}
 
 
 async def test_other_propagators(monkeypatch: pytest.MonkeyPatch) -> None:

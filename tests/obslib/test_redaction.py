@@ -2,10 +2,13 @@
 
 import re
 from collections import OrderedDict, deque
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus
 
+import httpx
+import pydantic
 import pytest
 from fastapi import FastAPI, Request
 from hypothesis import example, given
@@ -14,6 +17,7 @@ from starlette.datastructures import Headers
 
 import obslib
 from obslib import names
+from obslib._logs import LogPipeline
 from obslib.settings import REDACTED_KEYS, Settings
 from obslib.testing import capture
 from tests.obslib.asgi import call, http_scope
@@ -39,6 +43,8 @@ SPELLINGS = [
     lambda key: f"X-{key.replace('_', '-')}",
     lambda key: f"http.request.header.{key}",
     lambda key: f"{key}[]",
+    lambda key: key.replace("_", ""),
+    lambda key: "".join(word.title() for word in key.split("_")),
 ]
 SECRET_KEYS = st.builds(
     lambda key, spell: spell(key), st.sampled_from(sorted(REDACTED_KEYS)), st.sampled_from(SPELLINGS)
@@ -130,11 +136,20 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
     [
         [(b"cookie", b"s3cret")],
         {b"x-api-key": b"s3cret"},
-        ("password", "s3cret"),
+        [["authorization", "s3cret"]],
         {"user": {"accessToken": "s3cret"}},
-        {"XApiKey": "s3cret"},
+        {"XApiKey": "s3cret", "PassWord": "s3cret", "csrftoken": "s3cret", "APIkey": "s3cret"},
+        [{"type": "string_too_short", "loc": ("body", "password"), "input": "s3cret", "ctx": {"given": "s3cret"}}],
         Headers({"authorization": "s3cret"}),
-        Request(http_scope("/", headers=[(b"authorization", b"s3cret")])),
+        Request(http_scope("/", headers=[(b"authorization", b"s3cret")], query_string=b"a=1&token=s3cret")),
+        Request(http_scope("/", query_string=b"a=1&token=s3cret")).url,
+        httpx.URL("https://h/?token=s3cret"),
+        pydantic.PostgresDsn("postgresql://u:s3cret@db/x"),
+        LookupError("https://h/?token=s3cret"),
+        b"GET http://h/?token=s3cret",
+        type("Markup", (str,), {})("https://h/?token=s3cret"),
+        "redis://:p@s3cret@h/0",
+        "https://app.example/cb#access_token=s3cret",
         deque([{"password": "s3cret"}]),
         {"password": "s3cret"}.items(),
         SimpleNamespace(password="s3cret"),
@@ -166,15 +181,48 @@ async def test_many_parameters_cost_no_more_than_some() -> None:
         assert (len(parameters), parameters[-1]) == (257, "…")
 
 
-def test_names_of_secrets_are_no_secrets() -> None:
-    """A list of fields' names says nothing that must not be said."""
+@pytest.mark.parametrize("value", [True, None])
+def test_names_of_secrets_are_no_secrets(value: object) -> None:
+    """The names of fields, and whether there is a value, say nothing that must not be said."""
     with capture(FastAPI(), SETTINGS) as telemetry:
-        log.info("invalid", missing=["password", "token"])
-        assert telemetry.lines[0]["missing"] == ["password", "token"]
+        log.info("invalid", missing=["password", "token"], place=("cookie", "theme"), has_password=value)
+        [line] = telemetry.lines
+    assert (line["missing"], line["place"]) == (["password", "token"], ["cookie", "theme"])
+    assert line["has_password"] is value
+
+
+def test_what_is_logged_instead_of_an_event() -> None:
+    """An exception in the place of the event, and people's lines, are read as carefully."""
+    with capture(FastAPI(), SETTINGS) as telemetry:
+        log.info(LookupError("https://h/?token=s3cret"))  # type: ignore[arg-type]
+        assert "REDACTED" in telemetry.text
+        assert "s3cret" not in telemetry.text
+    for_people = LogPipeline(replace(SETTINGS, log_format="console"), lambda line, _: lines.append(line))
+    lines: list[bytes] = []
+    for_people.emit("info", "shop", "called", {"url": httpx.URL("https://h/?token=s3cret")})
+    assert b"REDACTED" in lines[0]
+    assert b"s3cret" not in lines[0]
+
+
+@pytest.mark.parametrize("query", ["next=/cb?token=s3cret", "url=https://u:s3cret@h/"])
+async def test_urls_in_a_query_string(query: str) -> None:
+    """What a parameter leads to is looked at, too, in spans and under a key that says that it is a query."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def root(request: Request) -> None:
+        log.info("seen", query=request.url.query)
+
+    with capture(app, SETTINGS) as telemetry:
+        await call(app, http_scope("/", query_string=query.encode()))
+        [span] = telemetry.spans
+        assert "s3cret" not in telemetry.text
+    assert span.attributes is not None
+    assert str(span.attributes[names.ATTR_URL_QUERY]) == query.replace("s3cret", "REDACTED")
 
 
 async def test_exceptions_with_urls() -> None:
-    """What an HTTP client's exception says of its URL comes out without the secret in it."""
+    """What an HTTP client's exception says of its URL comes out without the secret in it, on the span as in the line."""
     app = FastAPI()
 
     @app.get("/")
@@ -185,7 +233,12 @@ async def test_exceptions_with_urls() -> None:
     with capture(app, SETTINGS) as telemetry:
         with pytest.raises(LookupError):
             await call(app, http_scope("/"))
-        [line] = telemetry.access_lines
+        [line], [span] = telemetry.access_lines, telemetry.spans
+        [event] = span.events
+        assert event.attributes is not None
+        assert event.attributes["exception.message"] == line[names.LOG_EXCEPTION_MESSAGE]
+        assert event.attributes["exception.type"] == "LookupError"
+        assert "s3cret" not in str(event.attributes)
         assert line[names.LOG_EXCEPTION_MESSAGE] == "404 for url 'https://api.example/v1?api_key=REDACTED&page=2'"
         assert "s3cret" not in telemetry.text
 
