@@ -97,6 +97,15 @@ class LoopStack:
         """Bring the shop to a number of replicas by hand, and wait for it."""
         self.ask("scale", service=SHOP, replicas=count)
 
+    def order(self, replicas: int) -> None:
+        """Tell the autoscaler, as a person does, how many there should be for the next hour."""
+        answer = self._http.put(
+            f"{self._autoscaler}/v1/services/{SHOP}/override",
+            headers={"Authorization": f"Bearer {self._state.operator_token.read_text().strip()}"},
+            json={"replicas": replicas, "seconds": 3600, "why": "a cycle of the bench"},
+        )
+        answer.raise_for_status()
+
     def frozen(self, name: str, seconds: float, watch: Callable[[], None]) -> None:
         """Stop a process for a while, calling `watch` several times a second."""
         pid = self.pid(name)
