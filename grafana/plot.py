@@ -24,6 +24,7 @@ _ROWS_AN_INCH: Final = 3.4
 _CHOSEN: Final = {"namespace": ".*", "instance": EVERY_INSTANCE, "route": ".*", "slo": ".+", "__rate_interval": "20s"}
 _UNITS: Final = {
     "s": (1, " s"),
+    "currencyEUR": (1, " €"),
     "percentunit": (100, " %"),
     "bytes": (2**-20, " MiB"),
     "ops": (1, "/s"),
