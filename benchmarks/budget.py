@@ -1,8 +1,8 @@
 """
 What a request may execute beside the bare application's own: the committed figure that no busy machine can blur.
 
-`python -m benchmarks.budget` compares with `budget.json`, `--renew` writes it anew, `--instructions` also counts
-machine instructions under valgrind, which takes a minute for each variant.
+`python -m benchmarks.budget` compares with `budget.json`, `--renew` writes it anew, `--docs` publishes the table,
+`--instructions` also counts machine instructions under valgrind, which takes a minute for each variant.
 """
 
 import argparse
@@ -13,13 +13,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import variants
+from benchmarks import application, cpu, performance_page, variants
 from benchmarks.children import ROOT, plain_environment
+from benchmarks.variants import Variant
 
 PATH: Final = Path(__file__).with_name("budget.json")
 #: What a change may add before the budget has to be renewed, and so be seen in review.
@@ -32,13 +35,81 @@ _TIMEOUT_SECONDS: Final = 300
 Counts = dict[str, int]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """
+    What is counted.
+
+    Args:
+        name: Unique; its name in the budget.
+        title: For people.
+        variant: What runs.
+        routes: How many routes the application has.
+        environment: What the program finds beside the variant's own variables.
+    """
+
+    name: str
+    title: str
+    variant: Variant
+    routes: int = application.ROUTES
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+MANY_ROUTES: Final = Case(
+    name="obslib-many-routes",
+    title=f"… with {cpu.MANY_ROUTES} routes instead of {application.ROUTES}",
+    variant=variants.ALL,
+    routes=cpu.MANY_ROUTES,
+)
+IN_A_GROUP: Final = Case(
+    name="obslib-in-a-group",
+    title="… in one of several workers",
+    variant=variants.ALL,
+    environment={"OBSLIB_WORKER_GROUP": "budget"},
+)
+#: Nobody listens there; two rows of spans fill the queue, and those after them are dropped and counted.
+DEAD_COLLECTOR: Final = Case(
+    name="obslib-dead-collector",
+    title="… with a dead collector and the queue full",
+    variant=variants.ALL,
+    environment={
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        "OBSLIB_SPAN_QUEUE_MAX_SPANS": "16",
+        "OBSLIB_SPAN_BATCH_MAX_SPANS": "16",
+    },
+)
+#: What must cost no more than all signals do anywhere.
+CIRCUMSTANCES: Final = (MANY_ROUTES, IN_A_GROUP, DEAD_COLLECTOR)
+CASES: Final = (
+    *(Case(name=variant.name, title=variant.title, variant=variant) for variant in variants.OURS),
+    *CIRCUMSTANCES,
+)
+
+
 def count() -> dict[str, Counts]:
-    """Count what obslib's variants execute above the bare application, a request."""
-    names = [variants.BARE.name, *(variant.name for variant in variants.OURS)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        counted = dict(zip(names, pool.map(_counted, names), strict=True))
-    bare = counted.pop(variants.BARE.name)
-    return {name: {kind: own[kind] - bare[kind] for kind in own} for name, own in counted.items()}
+    """Count what each case executes above the bare application, a request."""
+    bare = {
+        routes: Case(name=f"bare-{routes}", title="bare", variant=variants.BARE, routes=routes)
+        for routes in {case.routes for case in CASES}
+    }
+    cases = [*bare.values(), *CASES]
+    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(os.cpu_count()) as pool:
+        counted = dict(zip(cases, pool.map(lambda case: _counted(case, directory), cases), strict=True))
+    return {
+        case.name: {kind: own - counted[bare[case.routes]][kind] for kind, own in counted[case].items()}
+        for case in CASES
+    }
+
+
+def table(counted: Mapping[str, Counts]) -> str:
+    """Return what was counted, for people."""
+    width = max(len(case.title) for case in CASES)
+    lines = [f"{'above bare, a request':<{width}}  bytecodes  calls into C"]
+    lines += [
+        f"{case.title:<{width}}  {counted[case.name]['bytecodes']:>9}  {counted[case.name]['c_calls']:>12}"
+        for case in CASES
+    ]
+    return "\n".join(lines)
 
 
 def read() -> dict[str, Any]:
@@ -70,8 +141,11 @@ def instructions(names: Sequence[str]) -> dict[str, int]:
         return dict(zip(names, pool.map(_instructions, names), strict=True))
 
 
-def _counted(name: str) -> Counts:
-    counts: Counts = json.loads(_run([sys.executable, "-m", "benchmarks.hot_path", name]).splitlines()[-1])
+def _counted(case: Case, directory: str) -> Counts:
+    command = [sys.executable, "-m", "benchmarks.hot_path", case.variant.name, "--routes", str(case.routes)]
+    counts: Counts = json.loads(
+        _run(command, {"OBSLIB_WORKER_DIRECTORY": directory, **case.environment}).splitlines()[-1]
+    )
     return counts
 
 
@@ -86,11 +160,11 @@ def _instructions(name: str) -> int:
     return int(found[1]) // _INSTRUCTION_REQUESTS
 
 
-def _run(command: Sequence[str]) -> str:
+def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env={**plain_environment(), "PYTHONHASHSEED": "0"},
+        env={**plain_environment(), "PYTHONHASHSEED": "0", **(environment or {})},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -106,13 +180,15 @@ def main() -> int:
     """Compare or renew; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.budget", description="What a request may execute.")
     parser.add_argument("--renew", action="store_true", help="write what is counted now as the new budget")
+    parser.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
     parser.add_argument("--instructions", action="store_true", help="count machine instructions, too")
     arguments = parser.parse_args()
     counted = count()
-    for name, own in counted.items():
-        print(f"{name:<18} " + "  ".join(f"{kind} +{number}" for kind, number in own.items()))
+    print(table(counted))
+    if arguments.docs:
+        performance_page.publish_budget(table(counted))
     if arguments.instructions:
-        names = [variants.BARE.name, *counted]
+        names = [variants.BARE.name, *(variant.name for variant in variants.OURS)]
         for name, number in instructions(names).items():
             print(f"{name:<18} instructions {number}")
     if arguments.renew:

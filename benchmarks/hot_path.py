@@ -36,12 +36,12 @@ QUIET: Final = {
 }
 
 
-def make(name: str) -> FastAPI:
-    """Return the application in one of the bench's variants, as quiet as it can be."""
+def make(name: str, routes: int) -> FastAPI:
+    """Return the application in one of the bench's variants, as quiet as it can be but for what was asked for."""
     variant = variants.BY_NAME[name]
-    os.environ.update({**QUIET, **variant.environment})
+    os.environ.update({**QUIET, **variant.environment, **os.environ})
     variant.prepare()
-    app = application.build(application.ROUTES)
+    app = application.build(routes)
     variant.instrument(app)
     return app
 
@@ -150,9 +150,10 @@ def main() -> None:
     """Count and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("variant", choices=sorted(variants.BY_NAME))
+    parser.add_argument("--routes", type=int, default=application.ROUTES, help="how many the application has")
     parser.add_argument("--requests", type=int, help="serve so many, for callgrind or a profiler; count nothing")
     arguments = parser.parse_args()
-    app = make(arguments.variant)
+    app = make(arguments.variant, arguments.routes)
     if arguments.requests is None:
         counted = asyncio.run(count(app))
         os.write(2, json.dumps(counted).encode() + b"\n")

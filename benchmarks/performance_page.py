@@ -10,7 +10,7 @@ from benchmarks.children import ROOT
 _DOCS: Final = ROOT / "docs"
 _RESULTS: Final = ("<!-- The bench writes from here … -->", "<!-- … to here. -->")
 _PROFILE: Final = ("<!-- The profile is written from here … -->", "<!-- … as far as here. -->")
-
+_BUDGET: Final = ("<!-- The budget is written from here … -->", "<!-- … down to here. -->")
 _SOAK: Final = ("<!-- The soak writes from here … -->", "<!-- … up to here. -->")
 
 
@@ -41,6 +41,17 @@ def publish_profile(text: str, picture: Path, docs: Path = _DOCS) -> None:
     """
     shutil.copyfile(picture, docs / "profile.png")
     _replace(docs, _PROFILE, f"```text\n{text}\n```\n\n![Flame graph of a server with all signals](profile.png)")
+
+
+def publish_budget(text: str, docs: Path = _DOCS) -> None:
+    """
+    Replace what a request executes in `performance.md`.
+
+    Args:
+        text: The table.
+        docs: Where the page is.
+    """
+    _replace(docs, _BUDGET, f"```text\n{text}\n```")
 
 
 def publish_soak(text: str, docs: Path = _DOCS) -> None:

@@ -8,12 +8,27 @@ import pytest
 from benchmarks import budget
 
 
-def test_a_request_executes_no_more_than_the_committed_budget() -> None:
+@pytest.fixture(scope="module", name="counted")
+def _counted() -> dict[str, budget.Counts]:
+    return budget.count()
+
+
+def test_a_request_executes_no_more_than_the_committed_budget(counted: dict[str, budget.Counts]) -> None:
     """No signal executes more bytecodes or calls more C functions than `budget.json` allows, with 3 % head-room."""
     committed = budget.read()
     if not platform.python_version().startswith(f"{committed['python']}."):
         pytest.skip(f"The budget was counted with Python {committed['python']}.")
-    assert budget.exceeded(budget.count(), committed["above_bare"]) == []
+    assert budget.exceeded(counted, committed["above_bare"]) == []
+
+
+@pytest.mark.parametrize(
+    ("case", "times"), [(budget.MANY_ROUTES, 1.0), (budget.IN_A_GROUP, 1.1), (budget.DEAD_COLLECTOR, 1.1)]
+)
+def test_a_request_executes_no_more_for_it(counted: dict[str, budget.Counts], case: budget.Case, times: float) -> None:
+    """Two hundred routes cost what ten do; other workers, or a collector that is dead, a tenth at most."""
+    ordinary = counted["obslib"]
+    for kind, own in counted[case.name].items():
+        assert own <= ordinary[kind] * times + budget.LEAST_HEAD_ROOM, kind
 
 
 def test_what_is_beyond_the_head_room_is_named() -> None:
