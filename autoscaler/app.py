@@ -25,7 +25,7 @@ from autoscaler.decide import Override
 from autoscaler.journal import Journal
 from autoscaler.limits import Limits
 from autoscaler.metrics import Metrics, Rejection
-from autoscaler.prometheus_api import PrometheusApi
+from autoscaler.prometheus_api import LONGEST_OVERRIDE_SECONDS, PrometheusApi
 from autoscaler.scaler import Scaler
 from autoscaler.wakes import Path, Wake
 from autoscaler.webhook import FIRING, Notification
@@ -35,7 +35,7 @@ from prometheus.policy import Service
 log = obslib.get_logger(__name__)
 
 _LONGEST_WEBHOOK_BYTES: Final = 1024 * 1024
-_LONGEST_OVERRIDE_SECONDS: Final = 24 * 3600
+_LONGEST_ORDER_BYTES: Final = 4096
 
 
 class NewOverride(BaseModel):
@@ -44,7 +44,7 @@ class NewOverride(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     replicas: Annotated[int | None, Field(strict=True)] = None
-    seconds: Annotated[float, Field(ge=1, le=_LONGEST_OVERRIDE_SECONDS, allow_inf_nan=False)]
+    seconds: Annotated[float, Field(ge=1, le=LONGEST_OVERRIDE_SECONDS, allow_inf_nan=False)]
     why: Annotated[str, Field(max_length=200)] = ""
 
 
@@ -128,7 +128,7 @@ def _webhook(app: FastAPI, token: str, scalers: Mapping[str, Scaler], metrics: M
             metrics.rejected(Rejection.UNAUTHENTICATED)
             log.warning("webhook_rejected", reason=Rejection.UNAUTHENTICATED)
             raise _unauthorized()
-        body = await _bounded(request)
+        body = await _bounded(request, _LONGEST_WEBHOOK_BYTES)
         if body is None:
             metrics.rejected(Rejection.TOO_LARGE)
             log.warning("webhook_rejected", reason=Rejection.TOO_LARGE)
@@ -136,11 +136,10 @@ def _webhook(app: FastAPI, token: str, scalers: Mapping[str, Scaler], metrics: M
         try:
             notification = Notification.model_validate_json(body)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            place = "/".join(map(str, first["loc"])) or "body"
+            mistake = _first_mistake(error)
             metrics.rejected(Rejection.MALFORMED)
-            log.warning("webhook_rejected", reason=Rejection.MALFORMED, place=place, detail=first["msg"])
-            raise HTTPException(422, f"This is no notification of Alertmanager: {place}: {first['msg']}.") from None
+            log.warning("webhook_rejected", reason=Rejection.MALFORMED, detail=mistake)
+            raise HTTPException(422, f"This is no notification of Alertmanager: {mistake}.") from None
         woken: set[str] = set()
         for alert in notification.alerts:
             if alert.status != FIRING:
@@ -189,20 +188,28 @@ def _questions(app: FastAPI, scalers: Mapping[str, Scaler], journal: Journal) ->
 
 
 def _overrides(app: FastAPI, token: str, scalers: Mapping[str, Scaler]) -> None:
-    def operator(request: Request) -> None:
+    async def operator(request: Request) -> None:
         if not _is_authorized(request, token):
             log.warning("override_rejected", reason=Rejection.UNAUTHENTICATED)
             raise _unauthorized()
 
     @app.put("/v1/services/{service}/override", dependencies=[Depends(operator)])
-    async def override(service: str, body: NewOverride) -> dict[str, Any]:  # Any: JSON
+    async def override(service: str, request: Request) -> dict[str, Any]:  # Any: JSON
         """Pin a service to a number of replicas, or pause it, until the order expires."""
         scaler = _known(scalers, service)
+        # Read here, for FastAPI reads a body that it parses before anybody has asked for the token, however long it is.
+        body = await _bounded(request, _LONGEST_ORDER_BYTES)
+        if body is None:
+            raise HTTPException(413, f"At most {_LONGEST_ORDER_BYTES} bytes are taken.")
+        try:
+            new = NewOverride.model_validate_json(body)
+        except ValidationError as error:
+            raise HTTPException(422, f"This is no order: {_first_mistake(error)}.") from None
         least, most = scaler.limits.min_replicas, scaler.limits.max_replicas
-        if body.replicas is not None and not least <= body.replicas <= most:
-            raise HTTPException(422, f"{service} can have {least} to {most} replicas, not {body.replicas}.")
-        scaler.order(Override(replicas=body.replicas, until_seconds=time.time() + body.seconds, why=body.why))
-        log.warning("override_set", scaled_service=service, replicas=body.replicas, seconds=body.seconds, why=body.why)
+        if new.replicas is not None and not least <= new.replicas <= most:
+            raise HTTPException(422, f"{service} can have {least} to {most} replicas, not {new.replicas}.")
+        scaler.order(Override(replicas=new.replicas, until_seconds=time.time() + new.seconds, why=new.why))
+        log.warning("override_set", scaled_service=service, replicas=new.replicas, seconds=new.seconds, why=new.why)
         scaler.wake(Wake(path=Path.OPERATOR, received_seconds=time.monotonic()))
         return _describe(scaler)
 
@@ -249,10 +256,15 @@ def _unauthorized() -> HTTPException:
     return HTTPException(401, "Show the token: Authorization: Bearer ….", headers={"WWW-Authenticate": "Bearer"})
 
 
-async def _bounded(request: Request) -> bytes | None:
+async def _bounded(request: Request, most_bytes: int) -> bytes | None:
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > _LONGEST_WEBHOOK_BYTES:
+        if len(body) > most_bytes:
             return None
     return bytes(body)
+
+
+def _first_mistake(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'/'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"

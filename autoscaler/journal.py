@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -22,7 +22,8 @@ class Entry:
         service: whose.
         first_seconds: when it was made, since the epoch.
         decision: what it was.
-        state: what it was made from, the first time.
+        state: what it was made from, the first time; of long series the end.
+        desired_samples: how many of the desired number there were.
         woken_by: what made the autoscaler look.
         trace_id: of the trace that shows it.
         last_seconds: when it was last made again.
@@ -35,6 +36,7 @@ class Entry:
     first_seconds: float
     decision: Decision
     state: State
+    desired_samples: int = 0
     woken_by: Sequence[str] = ()
     trace_id: str = ""
     last_seconds: float = 0.0
@@ -61,7 +63,7 @@ class Entry:
             "trace_id": self.trace_id,
             "inputs": {
                 "desired": _samples(signals.desired),
-                "desired_samples": len(signals.desired),
+                "desired_samples": self.desired_samples,
                 "running": _samples(signals.running),
                 "demand": {signal: _number(count) for signal, count in signals.demand.items()},
                 "signals_complete": _number(signals.complete),
@@ -102,7 +104,11 @@ class Journal:
         entry.times += 1
 
     def add(self, entry: Entry) -> None:
-        """Keep a decision; the oldest goes."""
+        """Keep a decision, without the samples that nobody is shown; the oldest goes."""
+        signals = entry.state.signals
+        entry.desired_samples = len(signals.desired)
+        shown = replace(signals, desired=signals.desired[-_SAMPLES_SHOWN:], running=signals.running[-_SAMPLES_SHOWN:])
+        entry.state = replace(entry.state, signals=shown)
         self._entries.append(entry)
         self._newest[entry.service] = entry
 
@@ -120,7 +126,7 @@ class Journal:
 
 
 def _samples(samples: Sequence[Sample]) -> list[list[float | str | None]]:
-    return [[_rfc3339(sample.at_seconds), _number(sample.value)] for sample in samples[-_SAMPLES_SHOWN:]]
+    return [[_rfc3339(sample.at_seconds), _number(sample.value)] for sample in samples]
 
 
 def _number(value: float | None) -> float | str | None:

@@ -39,6 +39,14 @@ class Limits:
     sample_seconds: float
     signals: int
 
+    @property
+    def window_seconds(self) -> float:
+        """How far back a decision looks: whatever has to be remembered, a restarted autoscaler finds there."""
+        longest = max(
+            self.in_after_seconds, self.out_after_seconds, self.in_cooldown_seconds, self.out_cooldown_seconds
+        )
+        return longest + 4 * self.sample_seconds
+
     @classmethod
     def of(cls, scaling: Scaling, server: Server, clock: Clock) -> Self:
         """

@@ -7,7 +7,7 @@ from typing import Final
 import obslib
 from autoscaler.decide import Decision, Direction, Override, Reason
 from autoscaler.prometheus_api import OVERRIDE_REPLICAS, OVERRIDE_SET, OVERRIDE_UNTIL, Flaw
-from autoscaler.wakes import Path
+from autoscaler.wakes import TIMED_PATHS, Path
 from prometheus import foreign
 
 _STEPS: Final = {
@@ -94,7 +94,7 @@ class Metrics:
                     self._decisions.labels(name, direction, reason)
             for path in Path:
                 self._woken.labels(name, path)
-            for path in (Path.ALERT, Path.TICK):
+            for path in TIMED_PATHS:
                 self._reaction.labels(name, path)
             self._actuator_failures.labels(name)
         for flaw in Flaw:

@@ -1,5 +1,6 @@
 """What the autoscaler asks Prometheus, and believes of the answers."""
 
+import asyncio
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,10 @@ _LONGEST_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _ANSWER_SECONDS: Final = 5.0
 _BURN: Final = "SLOErrorBudgetBurn"
 _INEFFECTIVE: Final = "ScaleIneffective"
-_LONGEST_OVERRIDE: Final = "1d"
+#: A person's order ends by itself after a day at most.
+LONGEST_OVERRIDE_SECONDS: Final = 24 * 3600
+#: 9999-12-31: no clock shows a later moment, and no text can be made of it.
+_LAST_MOMENT_SECONDS: Final = 253402214400
 #: Older than so many evaluations, a count says nothing about now.
 _STALE_SAMPLES: Final = 3
 
@@ -87,7 +91,7 @@ class PrometheusApi:
         found: dict[str, Sequence[Sample]] = {}
         for labels, samples in await self._query(_any_of(_SERIES, service) + f"[{window}ms]", now):
             # Only the demand has one series for each signal.
-            name = labels["__name__"] + labels.get(names.LABEL_SIGNAL, "")
+            name = labels.get("__name__", "") + labels.get(names.LABEL_SIGNAL, "")
             if name in found:
                 raise PrometheusError(Flaw.MALFORMED, f"Prometheus has {name} of {service.name} twice.")
             found[name] = samples
@@ -128,18 +132,19 @@ class PrometheusApi:
         found: dict[str, dict[str, float]] = {}
         for name in (OVERRIDE_SET, OVERRIDE_UNTIL, OVERRIDE_REPLICAS):
             series = selector(name, service=service.name)
-            for labels, samples in await self._query(f"last_over_time({series}[{_LONGEST_OVERRIDE}])", now):
+            for labels, samples in await self._query(f"last_over_time({series}[{LONGEST_OVERRIDE_SECONDS}s])", now):
                 found.setdefault(labels.get("instance", ""), {})[name] = samples[-1].value
         whole = [values for values in found.values() if len(values) == 3]
         if not whole:
             return None
         newest = max(whole, key=lambda values: values[OVERRIDE_SET])
-        if newest[OVERRIDE_UNTIL] <= now:
+        until, replicas = newest[OVERRIDE_UNTIL], newest[OVERRIDE_REPLICAS]
+        # Whatever it says, no order holds for longer than one may.
+        if not now < until <= now + LONGEST_OVERRIDE_SECONDS or math.isinf(replicas):
             return None
-        replicas = newest[OVERRIDE_REPLICAS]
         return Override(
             replicas=None if math.isnan(replicas) else int(replicas),
-            until_seconds=newest[OVERRIDE_UNTIL],
+            until_seconds=until,
             why="set before the autoscaler was restarted",
         )
 
@@ -158,11 +163,17 @@ class PrometheusApi:
     async def _query(self, query: str, now: float) -> list[Series]:
         form = {"query": query, "time": f"{now:.3f}", "timeout": f"{_ANSWER_SECONDS:g}s"}
         try:
-            async with self._http.stream(
-                "POST", f"{self._url}/api/v1/query", data=form, timeout=_ANSWER_SECONDS
-            ) as answer:
+            # httpx has no limit for all of it: an answer that drips would never be over.
+            async with (
+                asyncio.timeout(_ANSWER_SECONDS),
+                self._http.stream("POST", f"{self._url}/api/v1/query", data=form, timeout=_ANSWER_SECONDS) as answer,
+            ):
                 body = await _bounded(answer)
                 status = answer.status_code
+        except TimeoutError:
+            raise PrometheusError(
+                Flaw.UNREACHABLE, f"Prometheus gives no whole answer within {_ANSWER_SECONDS:g} s."
+            ) from None
         except httpx.HTTPError as error:
             raise PrometheusError(
                 Flaw.UNREACHABLE, f"Prometheus gives no answer ({type(error).__name__}): {error}"
@@ -171,7 +182,7 @@ class PrometheusApi:
             raise PrometheusError(Flaw.STATUS, f"Prometheus answers {status}: {_excerpt(body)}")
         try:
             return _series(json.loads(body))
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             raise PrometheusError(Flaw.MALFORMED, f"This is no answer of Prometheus: {_excerpt(body)}") from None
 
 
@@ -190,13 +201,17 @@ def _series(document: Any) -> list[Series]:  # Any: JSON of a foreign API
     return [
         (
             {str(label): str(value) for label, value in entry["metric"].items()},
-            [
-                Sample(at_seconds=float(at), value=float(value))
-                for at, value in (entry["values"] if "values" in entry else [entry["value"]])
-            ],
+            _samples(entry["values"] if "values" in entry else [entry["value"]]),
         )
         for entry in document["data"]["result"]
     ]
+
+
+def _samples(pairs: Any) -> list[Sample]:  # Any: as above
+    samples = [Sample(at_seconds=float(at), value=float(value)) for at, value in pairs]
+    if not samples or not all(0 <= sample.at_seconds < _LAST_MOMENT_SECONDS for sample in samples):
+        raise ValueError
+    return samples
 
 
 def _newest(samples: Sequence[Sample], not_before: float) -> float | None:

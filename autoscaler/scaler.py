@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from opentelemetry import trace
@@ -16,7 +16,7 @@ from autoscaler.journal import Entry, Journal
 from autoscaler.limits import Limits
 from autoscaler.metrics import Metrics
 from autoscaler.prometheus_api import PrometheusApi, PrometheusError
-from autoscaler.wakes import Path, Wake
+from autoscaler.wakes import TIMED_PATHS, Path, Wake
 from prometheus.policy import Service
 
 log = obslib.get_logger(__name__)
@@ -28,6 +28,8 @@ _LONGEST_RETRY_SECONDS: Final = 60.0
 _FORGOTTEN_SECONDS: Final = 90.0
 #: Every further reason for one look is counted and not linked: there may be thousands.
 _LINKED_WAKES: Final = 16
+#: After so many evaluations the rules count the replicas of a step out; a rise after that is somebody else's.
+_COUNTED_SAMPLES: Final = 3
 _AGAIN_AFTER_REASONS: Final = {Reason.DEBOUNCE, Reason.COOLDOWN, Reason.ACTUATOR_BACKOFF}
 
 
@@ -70,6 +72,8 @@ class Scaler:
         self._clock = clock
         self._tracer = tracer
         self._wakes: list[Wake] = []
+        #: Those that a look has put off: the next one answers them, too.
+        self._put_off: list[Wake] = []
         self._woken = asyncio.Event()
         self._ordered_at: dict[Direction, float] = {}
         self._restored = False
@@ -79,7 +83,6 @@ class Scaler:
         self._prometheus_trouble = ""
         self._actuator_trouble = ""
         self._again: asyncio.TimerHandle | None = None
-        metrics.overridden(service.name, None, 0)
 
     def wake(self, wake: Wake) -> None:
         """Look soon. However many reasons come before the next look, it looks once."""
@@ -131,10 +134,15 @@ class Scaler:
         now = self._clock()
         decision = decide(state, self.limits, now)
         self._metrics.decided(self.service.name, decision, state.replicas.target if state.replicas else None)
+        answered = [*self._put_off, *wakes][:_LINKED_WAKES]
+        self._put_off = []
         if decision.reason in _AGAIN_AFTER_REASONS:
+            self._put_off = [wake for wake in answered if wake.path is Path.ALERT]
             self._look_again()
         if self._journal.is_news(self.service.name, state, decision):
-            await self._carry_out(decision, state, wakes, now, started_ns)
+            is_ordered = await self._carry_out(decision, state, answered, now, started_ns)
+            if is_ordered and decision.direction is Direction.OUT:
+                self._time_reaction(wakes)
         else:
             self._journal.again(self.service.name, now)
         await self._remind(decision, now)
@@ -161,16 +169,24 @@ class Scaler:
             silent=self._actuator_trouble,
             signals=signals,
             override=self.override,
-            ordered_out_at=self._ordered_at.get(Direction.OUT, last_rise(signals.running)),
+            ordered_out_at=self._stepped_out_at(signals),
             ordered_in_at=self._ordered_at.get(Direction.IN),
             retry_at=self._retry_at,
         )
+
+    def _stepped_out_at(self, signals: Signals) -> float | None:
+        """When replicas were last added, by this process, the one before it, or somebody else."""
+        own, rise = self._ordered_at.get(Direction.OUT), last_rise(signals.running)
+        if own is None or (rise is not None and rise > own + _COUNTED_SAMPLES * self.limits.sample_seconds):
+            return rise
+        return own
 
     async def _count(self) -> None:
         self.replicas = await self._replicas(self._clock())
         self._metrics.running(self.service.name, self.replicas.running if self.replicas else None)
 
     async def _replicas(self, now: float) -> Replicas | None:
+        asked_after = self._outstanding
         try:
             async with asyncio.timeout(_ORDER_SECONDS):
                 replicas = await self._actuator.replicas(self.service.name)
@@ -178,7 +194,8 @@ class Scaler:
             self._actuator_says(str(error) or f"The actuator did not answer within {_ORDER_SECONDS:g} s.")
             return None
         self._actuator_says("")
-        self._settle(replicas, now)
+        if self._outstanding is asked_after:  # what was asked for before an order says nothing about it
+            self._settle(replicas, now)
         return replicas
 
     def _actuator_says(self, trouble: str) -> None:
@@ -191,9 +208,14 @@ class Scaler:
 
     def _settle(self, replicas: Replicas, now: float) -> None:
         """See what has become of the last order."""
-        if self._outstanding is None or replicas.running != replicas.target:
+        if self._outstanding is None:
             return
         ordered, _ = self._outstanding
+        if replicas.target != ordered and not replicas.error:
+            self._outstanding = None  # somebody else has ordered since
+            return
+        if replicas.running != replicas.target:
+            return
         self._outstanding = None
         if replicas.error and replicas.running != ordered:
             self._failed(replicas.error, now)
@@ -210,15 +232,13 @@ class Scaler:
 
     async def _signals(self, now: float) -> Signals:
         limits = self.limits
-        window = max(limits.in_after_seconds, limits.out_after_seconds, limits.out_cooldown_seconds)
         try:
             if not self._restored:
-                self._restore(await self._prometheus.override(self.service, now))
+                override = await self._prometheus.override(self.service, now)
+                if not self._restored:  # nobody has ordered anything meanwhile
+                    self._restore(override)
             signals = await self._prometheus.signals(
-                self.service,
-                now,
-                window_seconds=window + 4 * limits.sample_seconds,
-                sample_seconds=limits.sample_seconds,
+                self.service, now, window_seconds=limits.window_seconds, sample_seconds=limits.sample_seconds
             )
         except PrometheusError as error:
             self._metrics.prometheus_failed(error.flaw)
@@ -236,14 +256,18 @@ class Scaler:
         self._prometheus_trouble = trouble
 
     def _restore(self, override: Override | None) -> None:
-        self._restored = True
-        if override is not None:
-            log.info("override_restored", scaled_service=self.service.name, replicas=override.replicas)
-            self.order(override)
+        if override is None:
+            self._restored = True
+            # Not before it is known: what is scraped as "none" is what the next restart would find.
+            self._metrics.overridden(self.service.name, None, 0)
+            return
+        log.info("override_restored", scaled_service=self.service.name, replicas=override.replicas)
+        self.order(override)
 
     async def _carry_out(
         self, decision: Decision, state: State, wakes: list[Wake], now: float, started_ns: int
-    ) -> None:
+    ) -> bool:
+        """Say what was decided, and order it; tell whether an order was accepted."""
         links = [Link(wake.request) for wake in wakes if wake.request is not None and wake.request.is_valid]
         span = self._tracer.start_span(
             f"decide {self.service.name}",
@@ -283,15 +307,15 @@ class Scaler:
                 target=decision.target,
                 running=state.replicas.running if state.replicas else None,
             )
-            if decision.target is not None:
-                entry.failure = await self._order(decision.target, now)
-                if entry.failure:
-                    self._look_again()
-                    span.set_status(StatusCode.ERROR, entry.failure)
-                    return
-                self._ordered_at[decision.direction] = now
-                if decision.direction is Direction.OUT:
-                    self._time_reaction(wakes)
+            if decision.target is None:
+                return False
+            entry.failure = await self._order(decision.target, now)
+            if entry.failure:
+                self._look_again()
+                span.set_status(StatusCode.ERROR, entry.failure)
+                return False
+            self._ordered_at[decision.direction] = now
+            return True
 
     async def _order(self, count: int, now: float) -> str:
         """Order a number of replicas; why that failed, empty when it was accepted."""
@@ -307,16 +331,23 @@ class Scaler:
 
     async def _remind(self, decision: Decision, now: float) -> None:
         """Give an order again that was accepted long ago and is not carried out."""
-        if decision.target is not None or self._outstanding is None:
+        if decision.target is not None or self._outstanding is None or decision.reason is Reason.PAUSED:
+            return
+        if self._retry_at is not None and now < self._retry_at:
             return
         count, since = self._outstanding
         if now - since >= _FORGOTTEN_SECONDS:
             log.warning("order_repeated", scaled_service=self.service.name, replicas=count)
             await self._order(count, now)
 
-    def _time_reaction(self, wakes: list[Wake]) -> None:
+    def _time_reaction(self, wakes: Sequence[Wake]) -> None:
+        """
+        Time an order to add replicas since what led to it.
+
+        Where an alert had to wait for a second sample or a cool-down, that is the moment when the wait was over.
+        """
         done = time.monotonic()
-        for path in (Path.ALERT, Path.TICK):
+        for path in TIMED_PATHS:
             first = min((wake.received_seconds for wake in wakes if wake.path is path), default=None)
             if first is not None:
                 self._metrics.reacted(self.service.name, path, done - first)

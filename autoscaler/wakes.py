@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from opentelemetry.trace import SpanContext
 
@@ -13,6 +14,10 @@ class Path(StrEnum):
     TICK = "tick"
     OPERATOR = "operator"
     AGAIN = "again"
+
+
+#: After which an order to add replicas is timed; a person's own need no stopwatch.
+TIMED_PATHS: Final = (Path.ALERT, Path.TICK, Path.AGAIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

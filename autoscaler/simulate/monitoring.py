@@ -45,10 +45,7 @@ class Monitoring:
         self._desired: deque[Sample] = deque()
         self._running: deque[Sample] = deque()
         self.recorded: Recorded | None = None
-        self._window_seconds = (
-            max(limits.in_after_seconds, limits.out_after_seconds, limits.out_cooldown_seconds)
-            + 4 * limits.sample_seconds
-        )
+        self._window_seconds = limits.window_seconds
 
     def dead(self, now: float) -> bool:
         """Whether nobody answers."""

@@ -1,5 +1,7 @@
 """What the autoscaler talks to, on real sockets: a Prometheus that says what a test wants, and a supervisor's socket."""
 
+import asyncio
+import contextlib
 import json
 import re
 import threading
@@ -29,12 +31,16 @@ class Prometheus:
         values: of each series, oldest first.
         firing: alerts.
         raw: what is answered instead, to anything, with its status.
+        drips_seconds: how long after each byte of an answer the next one comes.
+        held_up: a question with this in it sets the first event, and is answered when the second one is.
     """
 
     step_seconds: float = 0.25
     values: dict[str, list[float]] = field(default_factory=dict)
     firing: list[str] = field(default_factory=list)
     raw: tuple[int, bytes] | None = None
+    drips_seconds: float = 0
+    held_up: tuple[str, threading.Event, threading.Event] | None = None
     asked: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -51,6 +57,10 @@ class Prometheus:
 
     def answer(self, query: str) -> tuple[int, bytes]:
         self.asked.append(query)
+        if self.held_up and self.held_up[0] in query:
+            _, asked, may_answer = self.held_up
+            asked.set()
+            may_answer.wait(20)
         if self.raw is not None:
             return self.raw
         now = time.time()
@@ -90,7 +100,13 @@ def prometheus() -> Iterator[Prometheus]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if not told.drips_seconds:
+                self.wfile.write(body)
+                return
+            with contextlib.suppress(OSError):  # nobody waits for the end
+                for place in range(len(body)):
+                    self.wfile.write(body[place : place + 1])
+                    time.sleep(told.drips_seconds)
 
         def log_message(self, *_: object) -> None:
             return
@@ -119,6 +135,8 @@ class Supervisor:
         #: Whether orders are carried out at once, or only taken.
         self.diligent = True
         self.orders: list[tuple[str, int]] = []
+        #: For each question in turn: set when the replicas have been counted, and waited for before they are told.
+        self.held_up: list[tuple[asyncio.Event, asyncio.Event]] = []
         self.socket = path
         self._server = ControlServer(path, {"replicas": self._replicas, "scale": self._scale})
 
@@ -130,12 +148,17 @@ class Supervisor:
         await self._server.stop()
 
     async def _replicas(self, _: Request) -> Answer:
-        return {
+        answer: Answer = {
             "services": {
                 name: {"running": count, "target": self.targets.get(name, count), "error": self.error}
                 for name, count in self.counts.items()
             }
         }
+        if self.held_up:
+            counted, arrives = self.held_up.pop(0)
+            counted.set()
+            await arrives.wait()
+        return answer
 
     async def _scale(self, request: Request) -> Answer:
         assert request["wait"] is False

@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import re
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -128,7 +129,9 @@ def world() -> Iterator[Prometheus]:
 
 
 @asynccontextmanager
-async def autoscaler(world: Prometheus, supervisor: Supervisor, tick_seconds: float = 0) -> AsyncIterator[Running]:
+async def autoscaler(
+    world: Prometheus, supervisor: Supervisor, tick_seconds: float = 0, *, waits: bool = True
+) -> AsyncIterator[Running]:
     """An autoscaler on a clock twenty times as fast; without ticks it is woken by alerts only."""
     config = Config(
         policy=parse(GOOD),
@@ -149,7 +152,8 @@ async def autoscaler(world: Prometheus, supervisor: Supervisor, tick_seconds: fl
             httpx.AsyncClient(transport=transport, base_url="http://autoscaler") as http,
         ):
             running = Running(http, spans)
-            await eventually(running.has_looked, "the first look at each")
+            if waits:
+                await eventually(running.has_looked, "the first look at each")
             yield running
     finally:
         app.state.obs.shutdown()
@@ -224,6 +228,20 @@ async def test_a_decision_is_a_trace_of_its_own_linked_to_the_alert(running: Run
     assert span.attributes["autoscaler.alert_fingerprints"] == ("5ef77f1f8a3ecf8d",)
 
 
+async def test_an_alert_that_had_to_wait_is_still_the_reason(running: Running, world: Prometheus) -> None:
+    """One sample is no need; the decision that the second one brings is linked to the webhook that came before it."""
+    await running.until("steady")
+    world.says(2, 4)
+    await running.alert("shop")
+    await running.until("debounce")
+
+    world.says(4, 4)
+
+    decision = await running.until("demand")
+    assert decision["woken_by"] == ["again", "alert 5ef77f1f8a3ecf8d"]
+    await running.until_metric('autoscaler_reaction_duration_seconds_count{service="shop",path="again"', 1)
+
+
 async def test_duplicates_replays_and_disorder_change_nothing(
     running: Running, world: Prometheus, supervisor: Supervisor
 ) -> None:
@@ -276,6 +294,25 @@ async def test_a_restart_forgets_nothing_that_matters(world: Prometheus, supervi
         # It looks again by itself when the rest is over.
         world.says(4, 4, running=[2] * 20)
         await running.until("demand")
+
+
+async def test_a_step_out_that_somebody_else_made_is_waited_for_like_its_own(
+    running: Running, world: Prometheus, supervisor: Supervisor
+) -> None:
+    """A person, or a second autoscaler: what Prometheus saw after our own last step counts."""
+    world.says(4, 4)
+    await running.alert("shop")
+    await ordered(supervisor, ("shop", 4))
+    ordered_at = time.monotonic()
+    # Our own cool-down is over then: 15 s, on this clock.
+    await eventually(lambda: asyncio.sleep(0, time.monotonic() - ordered_at > 1), "a second")
+    supervisor.counts["shop"] = 6
+
+    world.says(8, 8, running=[4] * 20 + [6], scraped=6)
+    await running.alert("shop")
+
+    assert "the last step out was 0 s ago" in (await running.until("cooldown"))["reason"]
+    assert supervisor.orders == [("shop", 4)]
 
 
 @pytest.mark.parametrize("alert", ["SLOErrorBudgetBurn", "ScaleIneffective"])
@@ -358,6 +395,25 @@ BAD_PROMETHEUS = [
         id="no time",
     ),
     pytest.param(
+        (200, b'{"status":"success","data":{"result":[{"metric":null,"values":[[1,"2"]]}]}}'),
+        "malformed",
+        "no answer of Prometheus",
+        id="no labels",
+    ),
+    pytest.param(
+        (200, b'{"status":"success","data":{"result":[{"metric":{},"values":[]}]}}'),
+        "malformed",
+        "no answer of Prometheus",
+        id="no samples",
+    ),
+    pytest.param(
+        (200, b'{"status":"success","data":{"result":[{"metric":{},"values":[[1e300,"2"]]}]}}'),
+        "malformed",
+        "no answer of Prometheus",
+        id="after the end of time",
+    ),
+    pytest.param((200, b"[" * 1_000_000), "malformed", "no answer of Prometheus", id="deep"),
+    pytest.param(
         (
             200,
             json.dumps(
@@ -403,6 +459,18 @@ async def test_no_prometheus_at_all_changes_nothing(world: Prometheus, superviso
         assert "Prometheus gives no answer" in decision["reason"]
         assert await running.metric('autoscaler_prometheus_failures_total{reason="unreachable"') >= 1
     assert supervisor.orders == []
+
+
+async def test_an_answer_that_drips_is_none(
+    running: Running, world: Prometheus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then keeps a connection busy; the service's loop does not wait for all of them."""
+    monkeypatch.setattr("autoscaler.prometheus_api._ANSWER_SECONDS", 0.3)
+    world.drips_seconds = 0.1
+
+    await running.alert("shop")
+
+    assert "no whole answer within 0.3 s" in (await running.until("signal_unreadable"))["reason"]
 
 
 async def test_not_a_number_can_be_read_and_shown(running: Running, world: Prometheus) -> None:
@@ -453,6 +521,57 @@ async def test_an_order_that_was_taken_and_came_to_nothing_counts_as_failed(
 
     assert "The last order failed; the next attempt" in (await running.until("actuator_backoff"))["reason"]
     assert await running.metric('autoscaler_actuator_failures_total{service="shop"') == 1
+
+
+async def test_what_was_counted_before_an_order_says_nothing_about_it(
+    running: Running, world: Prometheus, supervisor: Supervisor
+) -> None:
+    """An old count, and the error of an old order, that arrive when the new one is accepted already."""
+    supervisor.error = "shop-3 exited with status 1 before it was ready."
+    arrives = asyncio.Event()
+    counts = [asyncio.Event(), asyncio.Event()]  # one for each service; the looks that come then are not held up
+    supervisor.held_up = [(counted, arrives) for counted in counts]
+    await asyncio.gather(*(counted.wait() for counted in counts))
+    world.says(4, 4)
+    await running.alert("shop")
+    await ordered(supervisor, ("shop", 4))
+    await running.until_metric('autoscaler_reaction_duration_seconds_count{service="shop",path="alert"', 1)
+
+    arrives.set()
+
+    await running.until_metric('autoscaler_running_replicas{service="shop"', 4)
+    assert await running.metric('autoscaler_actuator_failures_total{service="shop"') == 0
+
+
+async def test_an_order_that_leads_to_nothing_is_given_again(
+    world: Prometheus, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever took it may have forgotten it; but not once somebody else has ordered, or everything is to stay."""
+    monkeypatch.setattr("autoscaler.scaler._FORGOTTEN_SECONDS", 0.2)
+    supervisor.diligent = False
+    world.says(4, 4)
+    async with autoscaler(world, supervisor, tick_seconds=0.05) as running:
+        await eventually(lambda: asyncio.sleep(0, len(supervisor.orders) > 1), "the order, again")
+        assert set(supervisor.orders) == {("shop", 4)}
+
+        await running.http.put("/v1/services/shop/override", json={"seconds": 600}, headers=ORDERS)
+        await running.until("paused")
+        given = len(supervisor.orders)
+        ticks = await running.metric('autoscaler_wakes_total{service="shop",path="tick"')
+        await eventually(lambda: more_than(running, ticks + 10), "ten ticks")
+        assert len(supervisor.orders) == given
+
+        supervisor.targets["shop"] = 3
+        world.says(3, 3)
+        await running.http.delete("/v1/services/shop/override", headers=ORDERS)
+        await running.until("in_progress")
+        ticks = await running.metric('autoscaler_wakes_total{service="shop",path="tick"')
+        await eventually(lambda: more_than(running, ticks + 10), "ten ticks")
+        assert len(supervisor.orders) == given
+
+
+async def more_than(running: Running, ticks: float) -> bool:
+    return await running.metric('autoscaler_wakes_total{service="shop",path="tick"') > ticks
 
 
 async def test_without_the_supervisor_the_number_is_unknown_and_nothing_is_ordered(
@@ -559,6 +678,58 @@ async def test_an_order_outlives_a_restart(world: Prometheus, supervisor: Superv
     world.values |= {OVERRIDE_UNTIL: [0], OVERRIDE_SET: [now - 1], OVERRIDE_REPLICAS: [math.nan]}
     async with autoscaler(world, supervisor) as running:
         await running.until("demand")
+
+
+async def test_an_order_outlives_a_restart_while_prometheus_is_away(world: Prometheus, supervisor: Supervisor) -> None:
+    """Nothing is said of orders before they are known: what is scraped meanwhile would be what is found later."""
+    world.values |= {OVERRIDE_UNTIL: [time.time() + 600], OVERRIDE_SET: [time.time()], OVERRIDE_REPLICAS: [2]}
+    world.raw = (503, b"Service Unavailable")
+    async with autoscaler(world, supervisor) as running:
+        assert "autoscaler_override_until_timestamp_seconds{" not in (await running.http.get("/metrics")).text
+        world.raw = None
+        await running.alert("shop")
+        await running.until("pinned")
+        assert await running.metric('autoscaler_override_replicas{service="shop"') == 2
+
+
+async def test_an_order_that_never_ends_is_none(world: Prometheus, supervisor: Supervisor) -> None:
+    """Whatever Prometheus says that somebody ordered."""
+    for until, replicas in ((math.nan, 2), (math.inf, 2), (time.time() + 600, math.inf), (time.time() + 1e6, 2)):
+        world.says(2, 2)
+        world.values |= {OVERRIDE_UNTIL: [until], OVERRIDE_SET: [time.time()], OVERRIDE_REPLICAS: [replicas]}
+        async with autoscaler(world, supervisor) as running:
+            assert (await running.newest())["cause"] == "steady"
+
+
+async def test_a_new_order_is_not_replaced_by_an_old_one(world: Prometheus, supervisor: Supervisor) -> None:
+    """A person is faster than Prometheus, which is just being asked for what was ordered before the restart."""
+    world.values |= {OVERRIDE_UNTIL: [time.time() + 600], OVERRIDE_SET: [time.time()], OVERRIDE_REPLICAS: [2]}
+    asked, may_answer = threading.Event(), threading.Event()
+    world.held_up = (OVERRIDE_REPLICAS, asked, may_answer)
+    async with autoscaler(world, supervisor, waits=False) as running:
+        await asyncio.to_thread(asked.wait, 20)
+        await running.http.put("/v1/services/shop/override", json={"replicas": 3, "seconds": 600}, headers=ORDERS)
+        may_answer.set()
+
+        await ordered(supervisor, ("shop", 3))
+        assert (await running.http.get("/v1/services")).json()[0]["override"]["replicas"] == 3
+
+
+async def test_nobody_reads_what_comes_without_a_token(running: Running) -> None:
+    """A body without an end would fill the memory."""
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while read < 100:
+            read += 1
+            yield b" " * 1024
+
+    answer = await running.http.put("/v1/services/shop/override", content=endless())
+    assert (answer.status_code, read) == (401, 0)
+
+    answer = await running.http.put("/v1/services/shop/override", content=endless(), headers=ORDERS)
+    assert (answer.status_code, read) == (413, 5)
 
 
 @pytest.mark.parametrize(

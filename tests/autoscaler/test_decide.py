@@ -278,6 +278,20 @@ def test_limits_are_those_of_the_policy_on_the_rules_clock() -> None:
         assert getattr(twin, field.name) * scale == getattr(real, field.name)
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [
+        dataclasses.replace(LIMITS, out_after_seconds=3600),
+        dataclasses.replace(LIMITS, in_after_seconds=3600),
+        dataclasses.replace(LIMITS, out_cooldown_seconds=3600),
+        dataclasses.replace(LIMITS, in_cooldown_seconds=3600),
+    ],
+)
+def test_the_window_holds_all_that_has_to_be_remembered(limits: Limits) -> None:
+    """After a restart the last change is looked for in what Prometheus is asked for: a cool-down may be the longest."""
+    assert limits.window_seconds > 3600
+
+
 def test_the_last_change_is_found_in_what_is_remembered() -> None:
     """None where nothing changed, or nothing is remembered."""
     assert last_change([]) is None
