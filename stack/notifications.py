@@ -3,14 +3,16 @@
 import html
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 from stack.alerting import WATCHDOG
 from stack.logs import open_log, parse, tail
+from stack.ports import HOST, is_free
 from stack.terminal import Style
 
 _FIRING: Final = "firing"
@@ -123,8 +125,16 @@ class NotificationLog:
                 yield Notification(**fields)  # type: ignore[arg-type] # as it was written
 
 
-def render(notifications: list[Notification], style: Style) -> str:
-    """Messages for people: when, how urgent, what, and where to look."""
+def render(notifications: list[Notification], style: Style, answers: Callable[[int], bool] | None = None) -> str:
+    """
+    Messages for people: when, how urgent, what, and where to look.
+
+    Args:
+        notifications: oldest first.
+        style: for a terminal, or plain.
+        answers: whether somebody listens at a port of this machine; looked at if not given.
+
+    """
     if not notifications:
         return "Nobody was told anything yet."
     lines: list[str] = []
@@ -134,4 +144,18 @@ def render(notifications: list[Notification], style: Style) -> str:
         lines.append(f"{style.faint(moment)}  {style.strong(one.severity)}  {status}  {one.alert}")
         lines += [f"    {summary}" for summary in one.summaries]
         lines += [f"    {style.faint(f'{name:<10}')} {url}" for name, url in one.links.items()]
+    links = [link for one in notifications for link in one.links.items()]
+    for port, names in _silent(links, answers or (lambda port: not is_free(port))).items():
+        hint = " Grafana runs in containers: docs/compose.md." if "dashboard" in names else ""
+        lines.append(f"Nobody answers at {HOST}:{port} ({', '.join(sorted(names))}).{hint}")
     return "\n".join(lines)
+
+
+def _silent(links: Iterable[tuple[str, str]], answers: Callable[[int], bool]) -> dict[int, set[str]]:
+    """Which links lead to ports of this machine where nobody listens, by port."""
+    found: dict[int, set[str]] = {}
+    for name, url in links:
+        parts = urlsplit(url)
+        if parts.hostname == HOST and parts.port is not None:
+            found.setdefault(parts.port, set()).add(name)
+    return {port: names for port, names in found.items() if not answers(port)}

@@ -139,3 +139,24 @@ def test_people_read_when_what_and_where() -> None:
         "    runbook    http://runbook/down",
     ]
     assert render([], Style()) == "Nobody was told anything yet."
+
+
+def test_links_that_lead_nowhere_here_are_named() -> None:
+    """Without containers there is no Grafana: whoever clicks would otherwise look for the mistake."""
+    links = {
+        "runbook": "https://runbook/down",
+        "dashboard": "http://127.0.0.1:3000/d/obslib-slo",
+        "traces": "http://127.0.0.1:16686/search",
+        "logs": "http://127.0.0.1:3000/d/obslib-service",
+    }
+    one = Notification(
+        time="2026-11-23T02:14:05.123+00:00", severity="page", status="firing", alert="ServiceDown shop", links=links
+    )
+
+    lines = render([one, one], Style(), answers=lambda port: port == 16686).splitlines()
+
+    assert lines[-1] == (
+        "Nobody answers at 127.0.0.1:3000 (dashboard, logs). Grafana runs in containers: docs/compose.md."
+    )
+    assert len(lines) == 2 * 5 + 1
+    assert "Nobody" not in render([one], Style(), answers=lambda _: True)
