@@ -32,7 +32,15 @@ _P95: Final = (
     "histogram_quantile(0.95, sum by (le) "
     f'(rate(http_server_request_duration_seconds_bucket{{service="{SHOP}"}}[15s])))'
 )
-_FIVE_HUNDREDS: Final = 'sum(haproxy_frontend_http_responses_total{code="5xx", proxy="http"}) or vector(0)'
+#: Answered with an error, by the shop or by HAProxy for it; broken off; not even begun.
+_FAILURES: Final = (
+    '(sum(haproxy_frontend_http_responses_total{code="5xx", proxy="http"}) or vector(0))'
+    ' + (sum({__name__=~"haproxy_backend_(connection_errors|response_errors|server_aborts)_total"}) or vector(0))'
+)
+
+
+#: Who is scraped and does not answer.
+_SILENT: Final = "count(up == 0) or vector(0)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +166,7 @@ def losses(stack: LoopStack, cycles: int) -> Losses:
     stack.ask("spike", rate_rps=_STEADY_RPS, duration_seconds=3600)
     eventually(lambda: sum(slot.requests for slot in stack.slots().values()) > _FEWEST_REQUESTS, "requests")
     began = time.time()
-    failed, tried, requests = stack.value(_FIVE_HUNDREDS) or 0, _tried(stack), _served(stack)
+    failed, tried, requests = stack.value(_FAILURES) or 0, _tried(stack), _served(stack)
     for _ in range(cycles):
         stack.order(_MOST_REPLICAS)
         eventually(lambda: stack.running() == _MOST_REPLICAS, "all replicas")
@@ -170,7 +178,7 @@ def losses(stack: LoopStack, cycles: int) -> Losses:
     return Losses(
         cycles=cycles,
         requests=_served(stack) - requests,
-        failed=(stack.value(_FIVE_HUNDREDS) or 0) - failed,
+        failed=(stack.value(_FAILURES) or 0) - failed,
         redispatched=_tried(stack) - tried,
         down_samples=stack.value(f'sum(count_over_time((up{{service="{SHOP}"}} == 0)[{seconds}s:500ms]))') or 0,
     )
@@ -192,8 +200,14 @@ def _tried(stack: LoopStack) -> int:
     return sum(slot.redispatched for slot in stack.slots().values())
 
 
-def fewest_while_frozen(stack: LoopStack, victim: str, seconds: float) -> tuple[int, int]:
-    """How many replicas there were when a part of the loop stopped under load, and the fewest while it stood still."""
+def frozen(stack: LoopStack, victim: str, seconds: float) -> dict[str, float]:
+    """
+    Stop a part of the loop under load: who dies is started again within a second, who hangs is not.
+
+    Returns:
+        How many replicas there were before, the fewest meanwhile, and how long afterwards all decides as before.
+
+    """
     settle(stack)
     stack.ask("spike", rate_rps=SPIKE_RPS, duration_seconds=seconds + 60)
     eventually(lambda: stack.running() >= 3, "three replicas")
@@ -204,7 +218,15 @@ def fewest_while_frozen(stack: LoopStack, victim: str, seconds: float) -> tuple[
         fewest = min(fewest, stack.running())
 
     stack.frozen(victim, seconds, watch)
-    return before, fewest
+    thawed = time.time()
+    eventually(lambda: _is_well(stack, thawed), "everything works again")
+    return {"before": before, "fewest": fewest, "recovered_seconds": time.time() - thawed}
+
+
+def _is_well(stack: LoopStack, since: float) -> bool:
+    newest = stack.decisions()[0]
+    is_told = moment(newest["last_time"]) > since and not newest["cause"].startswith(("signal_", "actuator_"))
+    return is_told and stack.value(_SILENT) == 0
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -255,8 +277,7 @@ def run_frozen(plan: Plan, found: dict[str, Any]) -> None:
     with loop_stack() as stack:
         for victim in ("prometheus", "alertmanager", "autoscaler"):
             print(f"{victim} stands still for {plan.frozen_seconds:.0f} s under load", flush=True)
-            before, fewest = fewest_while_frozen(stack, victim, plan.frozen_seconds)
-            found["frozen"][victim] = {"before": before, "fewest": fewest}
+            found["frozen"][victim] = frozen(stack, victim, plan.frozen_seconds)
 
 
 def run_losses(plan: Plan, found: dict[str, Any]) -> None:
@@ -288,8 +309,10 @@ def table(found: dict[str, Any]) -> str:
             said = "never under it again" if math.isinf(above) else f"{above:.0f} s"
             rows.append((f"p95 above {BOUND_SECONDS:g} s after a spike, {title}", said, bar))
     for victim, counts in found.get("frozen", {}).items():
-        said = f"{counts['before']}, never fewer than {counts['fewest']}"
-        rows.append((f"replicas while {victim} stands still under load", said, "unchanged or more"))
+        said = (
+            f"{counts['before']}, never fewer than {counts['fewest']}; well after {counts['recovered_seconds']:.1f} s"
+        )
+        rows.append((f"replicas while {victim} stands still for a minute under load", said, "unchanged or more"))
     if "losses" in found:
         lost = Losses(**found["losses"])
         what = f"failed requests, second tries, failed scrapes in {lost.cycles} cycles, {lost.requests} requests"

@@ -17,6 +17,7 @@ from prometheus.rules import Alert, Group, Record
 #: How far the demand may exceed what runs before a replica is added; HPA's tolerance.
 _TOLERANCE = "1.1"
 _BACKLOG = "backlog"
+_CPU = "cpu"
 
 
 def groups(policy: Policy, clock: Clock) -> list[Group]:
@@ -140,7 +141,7 @@ def _cpu(service: Service, target: Fraction, hold: Duration, samples: int) -> li
         ),
         *_signal(
             service,
-            "cpu",
+            _CPU,
             # Above the target for the whole window: one replica more, and none further until a full window has passed
             # since the number changed. The average needs that long to tell whether the last one helped.
             demand=f"""
@@ -199,7 +200,8 @@ def _wanted() -> Record:
     running = recorded.SCALE_RUNNING
     return Record(
         name=recorded.SCALE_WANTED,
-        # A little more than what runs can carry is carried: the tolerance is applied once, to the unrounded demand.
+        # A little more than what runs can carry is carried: the tolerance is applied once, to the unrounded demand. One
+        # more for the CPU is no little more: that has been seen for a whole window, and of many it is less than a tenth.
         expression=lines(f"""
             (
               {running}
@@ -207,6 +209,8 @@ def _wanted() -> Record:
               {demand} > {ON_SERVICE} {running}
               and {ON_SERVICE}
               {demand} <= {ON_SERVICE} {_TOLERANCE} * {running}
+              unless {ON_SERVICE}
+              {selector(recorded.SCALE_DEMAND, signal=_CPU)} > {ON_SERVICE} {running}
             )
             or {ON_SERVICE}
             ceil({demand})

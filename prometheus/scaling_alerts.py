@@ -91,8 +91,12 @@ def health(clock: Clock) -> list[Alert]:
         ),
         _alert(
             "ScaleNotConverging",
-            # Not `!=`: an orderly scale-in takes its time.
-            f"{desired} > {ON_SERVICE} {running}",
+            # Not `!=`: an orderly scale-in takes its time. Those that start are counted, those that serve are scraped.
+            f"""
+                {desired} > {ON_SERVICE} {running}
+                or {ON_SERVICE}
+                {desired} > {ON_SERVICE} {recorded.UP}
+            """,
             TICKET,
             "{{ $labels.service }} does not get the replicas it needs",
             "It should have {{ $value }}: whoever scales is away, or replicas do not become ready.",

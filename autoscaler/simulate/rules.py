@@ -258,6 +258,7 @@ def _wanted(demand: Mapping[str, float], running: float | None) -> float | None:
     if not demand:
         return None
     most = max(demand.values())
-    if running is not None and running < most <= _TOLERANCE * running:
+    is_hot = running is not None and demand.get(CPU, 0.0) > running
+    if running is not None and running < most <= _TOLERANCE * running and not is_hot:
         return running
     return float(math.ceil(most))

@@ -149,4 +149,22 @@ def _hold(service: Service) -> list[Case]:
             ).series(),
             checks=[desired(service, "6m", two), quiet(OUT, "6m", service=service.name)],
         ),
+        *_hold_of_many(service, hot),
+    ]
+
+
+def _hold_of_many(service: Service, cores: float) -> list[Case]:
+    """One replica more is a tenth of ten, and less of more: no tolerance may swallow it."""
+    assert service.scaling is not None
+    most = service.scaling.max_replicas
+    idle = f"0x{STEPS}"
+    return [
+        Case(
+            name=f"{service.name}: average CPU above its target adds one to {count}",
+            interval="5s",
+            series=Story(service=service, replicas=count, busy=idle, cores=cores, backlog=idle).series(),
+            checks=[desired(service, "4m", count), desired(service, "6m", count + 1)],
+        )
+        for count in (10, 20)
+        if count < most
     ]

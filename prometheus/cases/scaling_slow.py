@@ -78,6 +78,27 @@ def _converging(service: Service) -> list[Case]:
             interval="30s",
             series=_slow_story(service, many, 0.1) | {running: f"{many}x60 {service.scaling.min_replicas}x60"},
             checks=[quiet("ScaleNotConverging", "25m", **about), quiet("ScaleNotConverging", "50m", **about)],
+        ),
+        *_never_ready(service, running),
+    ]
+
+
+def _never_ready(service: Service, running: str) -> list[Case]:
+    """The last replica is started, given up and started again: there are as many as desired, but they do not serve."""
+    about = {"service": service.name}
+    two = within(service, 2)
+    if two < 2:
+        return []
+    return [
+        Case(
+            name=f"{service.name}: a replica that never becomes ready is one that is missing, {title}",
+            interval="30s",
+            series=_slow_story(service, two - 1, two) | {running: counted},
+            checks=[quiet("ScaleNotConverging", "9m", **about), fires("ScaleNotConverging", "12m", **about)],
+        )
+        for title, counted in (
+            ("though it is counted", f"{two}x60"),
+            ("whether it is counted or not", " ".join([f"{two}x4 {two - 1}x0"] * 10)),
         )
     ]
 

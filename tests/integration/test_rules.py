@@ -93,6 +93,7 @@ def test_promtool_finds_that_every_rule_does_what_it_should(promtool: Component)
 
 SCALING = "min_replicas: 1, max_replicas: 8"
 MANY = "min_replicas: 5, max_replicas: 8"
+CROWD = "min_replicas: 1, max_replicas: 30"
 FIXED = "min_replicas: 1, max_replicas: 1"
 
 
@@ -103,9 +104,10 @@ FIXED = "min_replicas: 1, max_replicas: 1"
         f"api: {{scaling: {{{SCALING}, in_flight_per_replica: 5}}}}",
         f"jobs: {{scaling: {{{SCALING}, backlog: {{metric: jobs_waiting, reported_by: jobs, jobs_per_replica: 20}}}}}}",
         f"api: {{scaling: {{{MANY}, in_flight_per_replica: 5, cpu: 70%}}}}",
+        f"api: {{scaling: {{{CROWD}, in_flight_per_replica: 5, cpu: 70%}}}}",
         f"api: {{scaling: {{{FIXED}, in_flight_per_replica: 5}}}}",
     ],
-    ids=["cpu", "in flight", "backlog", "five at least", "always one"],
+    ids=["cpu", "in flight", "backlog", "five at least", "thirty at most", "always one"],
 )
 def test_rules_of_other_policies_do_what_they_should(promtool: Component, tmp_path: Path, services: str) -> None:
     """The tests that are written for somebody else's services pass with the rules that are written for them."""

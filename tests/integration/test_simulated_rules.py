@@ -44,7 +44,11 @@ services:
   hot:
     namespace: prod
     scaling: {min_replicas: 1, max_replicas: 6, in_flight_per_replica: 7, cpu: 80%, cpu_hold: 43s}
+  crowd:
+    scaling: {min_replicas: 1, max_replicas: 40, in_flight_per_replica: 3, cpu: 60%, cpu_hold: 28s}
 """
+#: Of the crowd; others have up to five.
+CROWD: Final = range(9, 13)
 STEPS: Final = 60
 EVERY_SECONDS: Final = 5
 SEEDS: Final = range(24)
@@ -55,8 +59,10 @@ EXACT: Final = (
     f'{{__name__=~"service:scale_.+|{recorded.UP}", __name__!~"{recorded.SCALE_CPU_NEEDED}|{recorded.SCALE_DEMAND}"}}'
 )
 DEMAND: Final = f'{recorded.SCALE_DEMAND}{{signal!="{CPU}"}}'
-CPU_DEMAND: Final = f'round({recorded.SCALE_DEMAND}{{signal="{CPU}"}}, 0.000001)'
-CPU_NEEDED: Final = f"round({recorded.SCALE_CPU_NEEDED}, 0.000001)"
+#: No part of a power of ten: a decimal number would lie just between two of them at times.
+TICK: Final = 0.0000017
+CPU_DEMAND: Final = f'round({recorded.SCALE_DEMAND}{{signal="{CPU}"}}, {TICK:.7f})'
+CPU_NEEDED: Final = f"round({recorded.SCALE_CPU_NEEDED}, {TICK:.7f})"
 Token = float | str | None  # a sample, `stale`, or none this time
 
 
@@ -160,7 +166,8 @@ class Teller:
 
     def service(self, service: Service) -> None:
         """All that the replicas of a service and those around it report."""
-        replicas, scaling = self.number(1, 5), service.scaling
+        few, many = replicas_of(service)
+        replicas, scaling = self.number(few, many), service.scaling
         assert scaling is not None
         calm_up, calm_load, calm_cpu = self.calm(), self.calm(), self.calm()
         for instance in instances(service, replicas):
@@ -210,6 +217,11 @@ class Teller:
         else:
             self.gauge(key, highest)
             self.breakage(key)
+
+
+def replicas_of(service: Service) -> tuple[int, int]:
+    """At least, at most."""
+    return (CROWD[0], CROWD[-1]) if service.name == "crowd" else (1, 5)
 
 
 def instances(service: Service, replicas: int) -> list[str]:
@@ -264,7 +276,7 @@ class Replay:
         self._rules = Rules(service, policy.server, Clock())
         self._past = Past()
         self._counters: dict[str, Counter] = {}
-        self._instances = instances(service, 5)
+        self._instances = instances(service, replicas_of(service)[1])
 
     def evaluate(self, step: int) -> dict[tuple[str, str], float | None]:
         return self._rules.record(self._scraped(step), self._past, step * EVERY_SECONDS).series()
@@ -329,7 +341,7 @@ def constants(service: Service) -> dict[tuple[str, str], float]:
 
 
 def rounded(value: float) -> float:
-    return math.floor(value * (1 / 0.000001) + 0.5) / (1 / 0.000001)
+    return math.floor(value * (1 / TICK) + 0.5) / (1 / TICK)
 
 
 def expectations(policy: Policy, values: Mapping[str, Mapping[tuple[str, str], float | None]], step: int) -> list[Any]:
