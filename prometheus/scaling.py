@@ -201,7 +201,7 @@ def _wanted() -> Record:
     return Record(
         name=recorded.SCALE_WANTED,
         # A little more than what runs can carry is carried: the tolerance is applied once, to the unrounded demand. One
-        # more for the CPU is no little more: that has been seen for a whole window, and of many it is less than a tenth.
+        # more for the CPU is no little more: it has been seen for a whole window, and of many it is less than a tenth.
         expression=lines(f"""
             (
               {running}

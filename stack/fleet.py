@@ -18,7 +18,8 @@ from stack.processes import ProcessSpec
 from stack.prometheus_api import PrometheusApi
 from stack.targets import Target, TargetFile
 
-_DRAIN_SECONDS: Final = 30.0
+#: HAProxy gives a request up after sixty (deploy/haproxy.cfg): whoever waits for one has been answered by then.
+DRAIN_SECONDS: Final = 65.0
 # A scrape comes every 5 s, and Prometheus reads changed target files at most every 5 s.
 _LAST_SCRAPE_SECONDS: Final = 12.0
 _FORGOTTEN_SECONDS: Final = 20.0
@@ -144,6 +145,8 @@ class Fleet:
             # A HAProxy that is away takes everyone in when it is back.
             with contextlib.suppress(StackError):
                 await self._haproxy.put(_slot(child), child.spec.port)
+                if _slot(child) in self._draining:  # it was told to leave between the two commands of that
+                    await self._haproxy.drain(_slot(child))
 
     async def _on_death(self, child: Child) -> None:
         # It stays a target: that it does not answer is what `up` is for.
@@ -156,7 +159,8 @@ class Fleet:
         try:
             if await self._drain(slots) and await self._leave(slots):
                 await self._end(slots)
-        except StackError:
+        except Exception:
+            # Whatever it was: nobody may stay where no requests come, with nobody to call them back.
             await self._keep(self._draining)
             raise
 
@@ -179,9 +183,9 @@ class Fleet:
 
         async def empty() -> bool:
             status = await haproxy.slots()
-            return not any(status[slot].sessions for slot in slots)
+            return all(slot in status and not status[slot].sessions for slot in slots)
 
-        return await self._while_leaving(slots, empty, _DRAIN_SECONDS)
+        return await self._while_leaving(slots, empty, DRAIN_SECONDS)
 
     async def _leave(self, slots: list[int]) -> bool:
         """Let Prometheus read the counters' last values and forget the replicas; whether they are still to leave."""

@@ -83,21 +83,26 @@ def parse_statistics(text: str) -> dict[int, SlotStatus]:
     Args:
         text: the answer to `show stat`.
 
+    Raises:
+        StackError: it is none, or half of one.
+
     """
-    rows = csv.DictReader(io.StringIO(text.lstrip("# ")))
-    return {
-        slot: SlotStatus(
-            slot=slot,
-            status=row["status"],
-            sessions=int(row["scur"]),
-            queued=int(row["qcur"]),
-            redispatched=int(row["wredis"]),
-            requests=int(row["stot"]),
-        )
-        for row in rows
-        if row["pxname"] == _BACKEND and row["svname"].startswith(f"{_BACKEND}-")
-        for slot in [int(row["svname"].rpartition("-")[2])]
-    }
+    try:
+        return {
+            slot: SlotStatus(
+                slot=slot,
+                status=row["status"],
+                sessions=int(row["scur"]),
+                queued=int(row["qcur"]),
+                redispatched=int(row["wredis"]),
+                requests=int(row["stot"]),
+            )
+            for row in csv.DictReader(io.StringIO(text.lstrip("# ")))
+            if row["pxname"] == _BACKEND and row["svname"].startswith(f"{_BACKEND}-")
+            for slot in [int(row["svname"].rpartition("-")[2])]
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StackError(f"HAProxy's statistics cannot be read: {error!r}") from error
 
 
 def _server(slot: int) -> str:

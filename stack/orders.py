@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -126,9 +127,10 @@ class Orders:
     async def _step(self, order: Order) -> None:
         try:
             await self._approach(order.count)
-        except StackError as error:
-            self._error = error.sentence
-            order.fail(error)
+        except Exception as error:  # noqa: BLE001 - whoever ordered must hear of it, whatever it was
+            failure = error if isinstance(error, StackError) else _unexpected(error)
+            self._error = failure.sentence
+            order.fail(failure)
             self._finish(order)
             return
         if self._order is order and self._running() == order.count:
@@ -140,3 +142,8 @@ class Orders:
         # A newer one that came meanwhile is carried out next.
         if self._order is order:
             self._order = None
+
+
+def _unexpected(error: Exception) -> StackError:
+    traceback.print_exception(error)
+    return StackError(f"The order failed: {error!r}. The supervisor's output has more.")

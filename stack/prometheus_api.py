@@ -1,12 +1,15 @@
 """What the stack asks Prometheus."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 from obslib import names
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class PrometheusApi:
         url: its address.
         http: the client to ask with.
 
-    Every method raises `httpx.HTTPError` when there is no answer.
+    Every method raises `httpx.HTTPError` when there is no answer, or one that is not Prometheus'.
 
     """
 
@@ -35,27 +38,33 @@ class PrometheusApi:
 
     async def value(self, query: str) -> float | None:
         """The first value of an instant query, None when it returns nothing."""
-        result = (await self._get("query", query=query))["result"]
-        return float(result[0]["value"][1]) if result else None
+        return await self._get(_first_value, "query", query=query)
 
     async def targets(self) -> dict[str, ScrapedTarget]:
         """The active targets by instance."""
-        active = (await self._get("targets", state="active"))["activeTargets"]
-        return {
-            target.replica: target
-            for entry in active
-            for target in [
-                ScrapedTarget(
-                    replica=entry["labels"].get(names.LABEL_INSTANCE, ""),
-                    last_scrape=epoch_seconds(entry["lastScrape"]),
-                )
-            ]
-        }
+        return await self._get(_targets, "targets", state="active")
 
-    async def _get(self, endpoint: str, **parameters: str) -> Any:  # Any: JSON of a foreign API
+    async def _get(self, read: Callable[[Any], T], endpoint: str, **parameters: str) -> T:  # Any: JSON of a foreign API
         answer = await self._http.get(f"{self._url}/api/v1/{endpoint}", params=parameters)
         answer.raise_for_status()
-        return answer.json()["data"]
+        try:
+            return read(answer.json()["data"])
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise httpx.DecodingError("This is no answer of Prometheus.", request=answer.request) from error
+
+
+def _first_value(data: Any) -> float | None:  # Any: as above
+    return float(data["result"][0]["value"][1]) if data["result"] else None
+
+
+def _targets(data: Any) -> dict[str, ScrapedTarget]:  # Any: as above
+    found = [
+        ScrapedTarget(
+            replica=entry["labels"].get(names.LABEL_INSTANCE, ""), last_scrape=epoch_seconds(entry["lastScrape"])
+        )
+        for entry in data["activeTargets"]
+    ]
+    return {target.replica: target for target in found}
 
 
 def epoch_seconds(timestamp: str) -> float:

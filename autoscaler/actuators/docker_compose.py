@@ -5,9 +5,12 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+import obslib
 from autoscaler.actuators import ActuatorError, Replicas
 from autoscaler.actuators.docker_engine import Engine, EngineError
 from autoscaler.actuators.docker_replica import NUMBER, ONE_OFF, PROJECT, SERVICE, alike
+
+log = obslib.get_logger(__name__)
 
 # Not "created": what is made and never started would count for ever, and an order that fails at the start look done.
 _LIVING: Final = frozenset({"running", "restarting", "paused"})
@@ -127,8 +130,8 @@ class ComposeActuator:
                     self._take_away(max(staying, key=lambda each: each.number), order)
                 else:
                     return
-        except ActuatorError as error:
-            order.error = str(error)
+        except Exception as error:  # noqa: BLE001 - whoever ordered must hear of it, whatever it was
+            order.error = _said(error, service)
 
     async def _add(self, service: str, containers: list[_Container], order: _Order) -> str:
         """Start one that does not run, as Compose does, so that one that ends at once is not made again and again."""
@@ -196,8 +199,8 @@ class ComposeActuator:
                 takes_seconds=grace + _STOP_SECONDS,
             )
             await self._remove(container)
-        except ActuatorError as error:
-            order.error = str(error)
+        except Exception as error:  # noqa: BLE001 - as above
+            order.error = _said(error, container.name)
         finally:
             del order.leaving[container.id]
 
@@ -219,3 +222,10 @@ class ComposeActuator:
 
 def _living(containers: list[_Container]) -> list[_Container]:
     return [each for each in containers if each.state in _LIVING]
+
+
+def _said(error: Exception, about: str) -> str:
+    if isinstance(error, ActuatorError):
+        return str(error)
+    log.error("docker_not_understood", about=about, exc_info=error)
+    return f"Docker's answer about {about} is not understood: {error!r}"

@@ -272,6 +272,16 @@ async def test_a_description_without_what_is_copied_is_an_error(engine: DockerEn
     assert (await settled(compose)).error == "Docker's description of shelf-shop-1 is none."
 
 
+async def test_an_answer_that_nobody_expected_is_an_error(engine: DockerEngine, compose: ComposeActuator) -> None:
+    """A container was made, it says, but not which."""
+    engine.has(1)
+    engine.refusals = {r"POST /containers/create": RefusalError(201, "Made.")}
+
+    await compose.scale_to("shop", 2)
+
+    assert (await settled(compose)).error == "Docker's answer about shop is not understood: KeyError('Id')"
+
+
 async def test_without_a_container_there_is_nothing_to_make_others_like(
     engine: DockerEngine, compose: ComposeActuator
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from stack.child import Child, Hook, Phase
 from stack.components.install import Installation
 from stack.errors import ProcessFailedError, StackError
-from stack.fleet import Fleet
+from stack.fleet import DRAIN_SECONDS, Fleet
 from stack.haproxy import HAProxy
 from stack.orders import Order, Replicas
 from stack.plan import Plan
@@ -59,8 +60,12 @@ class Balancer(HAProxy):
         self.told: dict[str, list[str]] = {}
         self.refused = ""
         self.meanwhile: Meanwhile = nothing
+        self.while_put: Meanwhile = nothing
+        self.drained = asyncio.Event()
 
     async def _ask(self, command: str) -> str:
+        if " addr " in command:
+            await self.while_put()
         if command == "show stat":
             await self.meanwhile()
             rows = [f"shop,{slot},0,0,0,0,UP" for slot in self.told]
@@ -70,6 +75,8 @@ class Balancer(HAProxy):
             return "No."
         if word == "state":
             self.told.setdefault(slot, []).append(value)
+            if value == "drain":
+                self.drained.set()
         return ""
 
 
@@ -186,6 +193,72 @@ async def test_replicas_stay_where_they_cannot_be_drained(stage: Stage) -> None:
     assert stage.fleet.replicas == Replicas(
         running=3, target=3, error="HAProxy refused `set server shop/shop-3 state drain`: No."
     )
+
+
+@pytest.mark.parametrize("what", [KeyError("3"), OSError(28, "No space left on device"), RuntimeError("…")], ids=repr)
+async def test_replicas_are_given_back_whatever_fails(stage: Stage, what: Exception) -> None:
+    """Nobody is left where no requests come, and whoever ordered hears of it."""
+    await stage.fleet.scale_to(3)
+
+    async def fail() -> None:
+        raise what
+
+    stage.balancer.meanwhile = fail
+
+    with pytest.raises(StackError, match="The order failed: "):
+        await stage.fleet.scale_to(2)
+
+    assert stage.balancer.told["shop-3"][-2:] == ["drain", "ready"]
+    assert stage.targets == ["shop-1", "shop-2", "shop-3"]
+    assert (stage.fleet.replicas.running, stage.fleet.replicas.target) == (3, 3)
+    assert "The order failed: " in stage.fleet.replicas.error
+    stage.balancer.meanwhile = nothing
+    assert await stage.fleet.scale_to(2)
+
+
+async def test_a_slot_that_haproxy_does_not_speak_of_is_not_taken_for_empty(stage: Stage) -> None:
+    """One that is just exiting answers with nothing at all."""
+    await stage.fleet.scale_to(2)
+    told, asked = stage.balancer.told, 0
+
+    async def forget() -> None:
+        nonlocal asked
+        asked += 1
+        stage.balancer.told = {} if asked < 3 else told
+        assert stage.replica(2).phase is Phase.READY
+
+    stage.balancer.meanwhile = forget
+
+    assert await stage.fleet.scale_to(1)
+    assert asked == 3
+
+
+async def test_a_replica_that_is_told_to_leave_while_it_is_put_in_leaves(stage: Stage) -> None:
+    """HAProxy takes two commands for that: the second one must not open a slot that was to be emptied."""
+    await stage.fleet.scale_to(2)
+    leaving: list[Order] = []
+
+    async def leave() -> None:
+        stage.balancer.while_put = nothing
+        leaving.append(stage.fleet.order(1))
+        await stage.balancer.drained.wait()
+
+    stage.balancer.while_put = leave
+    stage.balancer.meanwhile = lambda: asyncio.sleep(0.01)
+    await stage.replica(2).die()
+
+    await stage.replica(2).start()
+
+    assert stage.balancer.told["shop-2"][-2:] == ["ready", "drain"]
+    assert await leaving[0].settled()
+    assert stage.balancer.told["shop-2"][-1] == "maint"
+
+
+def test_draining_waits_for_what_haproxy_waits_for() -> None:
+    """A request that HAProxy still lets go on is not cut off by a scale-in."""
+    configuration = (Path(__file__).parents[2] / "deploy" / "haproxy.cfg").read_text()
+    (seconds,) = re.findall(r"timeout server +(\d+)s", configuration)
+    assert int(seconds) < DRAIN_SECONDS
 
 
 async def test_a_haproxy_that_goes_away_does_not_undo_an_orderly_end(stage: Stage) -> None:
