@@ -20,7 +20,7 @@ DEPENDENCY_ERROR_SHARE: Final = 0.1
 REPLICA_ERROR_SHARE: Final = 0.05
 EDGE_DIFFERENCE_SHARE: Final = 0.02
 PROBE_SUCCESS_SHARE: Final = 0.5
-REPLICA_CHANGES: Final = 6
+REPLICA_TURNS: Final = 3
 SCRAPE_SHARE: Final = 0.8
 
 # Without an alert of their own

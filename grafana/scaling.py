@@ -26,7 +26,7 @@ def dashboard() -> Dashboard:
         uids.SCALING,
         "Is there enough of the service, and does it get more when there is not?",
         [
-            Row(title="Now", panels=[desired(), running(), up(), signals(), changes(), busiest()]),
+            Row(title="Now", panels=[desired(), running(), up(), signals(), turns(), busiest()]),
             Row(title="Replicas", panels=[replicas(), demand()]),
             Row(title="What asks for them", panels=[in_flight(), cpu(), backlog(), balancer_queue()]),
             Row(title="Whether it helps", panels=[in_flight_by_replica(), skew(), cpu_by_replica(), lag(), threads()]),
@@ -74,13 +74,17 @@ def signals() -> Panel:
     )
 
 
-def changes() -> Panel:
+def turns() -> Panel:
+    running = f"{select(recorded.SCALE_RUNNING, SERVICE)}[30m]"
     return number(
-        "Changes in 30 minutes",
-        "How often the number of replicas has changed. When red, it flaps: the target is too near to the usual load.",
+        "Turns in 30 minutes",
+        "How often replicas were added and taken away. When red, it flaps: the target is too near to the usual load.",
         "none",
-        Query(expression=f"changes({select(recorded.SCALE_RUNNING, SERVICE)}[30m])"),
-        limits=above(limits.REPLICA_CHANGES + 1),
+        Query(
+            expression=f"changes({running}) - resets({running}) < {_ON_SERVICE} resets({running})"
+            f" or {_ON_SERVICE} resets({running})"
+        ),
+        limits=above(limits.REPLICA_TURNS + 1),
     )
 
 

@@ -24,21 +24,22 @@ def groups(policy: Policy, clock: Clock) -> list[Group]:
 
 
 def _disagreement(clock: Clock) -> Alert:
-    edge = selector(recorded.slo_bad_ratio("5m"), slo=EDGE)
-    own = selector(recorded.slo_bad_ratio("5m"), slo=AVAILABILITY)
+    # Numbers, not shares: the edge alone counts probes, and a service that gets nothing has no share of anything.
+    events = selector(recorded.slo_events("5m"), slo=EDGE)
+    edge = selector(recorded.slo_bad_events("5m"), slo=EDGE)
+    own = selector(recorded.slo_bad_events("5m"), slo=AVAILABILITY)
     return Alert(
         name="EdgeDisagrees",
         expression=lines(f"""
-            abs({edge} - {ON_SERVICE} {own}) > {_DISAGREEMENT}
-            and {ON_SERVICE}
-            {selector(recorded.slo_events("5m"), slo=EDGE)} >= {_MIN_EVENTS}
+            abs({edge} - {ON_SERVICE} ({own} or {ON_SERVICE} 0 * {events})) / {ON_SERVICE} ({events} >= {_MIN_EVENTS})
+            > {_DISAGREEMENT}
         """),
         lasting=clock("5m"),
         severity=TICKET,
         kind=SYMPTOM,
         summary="{{ $labels.service }}: the load balancer counts other errors than the service",
-        description="The two shares of failed answers are {{ $value | humanizePercentage }} apart. Where the edge's is "
-        "higher, callers get errors that no replica knows of.",
+        description="They differ about {{ $value | humanizePercentage }} of what the edge answers. Where the edge "
+        "counts more, callers get errors that no replica knows of.",
         dashboard=links.SLO,
         runbook="edge",
     )

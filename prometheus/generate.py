@@ -9,10 +9,12 @@ from typing import Final
 
 from prometheus.durations import Clock
 from prometheus.errors import PolicyError
-from prometheus.files import everything
+from prometheus.files import NOTICE, everything
 from prometheus.read_policy import read
 
 _HERE: Final = Path(__file__).parent
+_GENERATED: Final = _HERE / "generated"
+_NOTICE: Final = NOTICE.encode()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 1 when the policy is wrong or the committed files are not what it says.
 
     """
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.time_scale != 1 and parsed.output == _GENERATED:
+        parser.error(
+            "--time-scale needs an --output of its own, or rules for tests would take the place of the real ones"
+        )
     try:
         policy = read(parsed.policy)
     except (OSError, PolicyError) as error:
@@ -44,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--policy", type=Path, default=_HERE / "policy.yml", help="default: policy.yml beside this file"
     )
-    parser.add_argument("--output", type=Path, default=_HERE / "generated", help="default: generated/ beside this file")
+    parser.add_argument("--output", type=Path, default=_GENERATED, help="default: generated/ beside this file")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when the files are not up to date")
     parser.add_argument(
         "--time-scale",
@@ -79,7 +86,8 @@ def _has(path: Path, text: str) -> bool:
 
 
 def _present(directory: Path) -> set[Path]:
-    return set(directory.rglob("*.yml"))
+    """What was generated there; whatever else is there is somebody else's."""
+    return {path for path in directory.rglob("*.yml") if path.is_file() and path.read_bytes().startswith(_NOTICE)}
 
 
 def _write(directory: Path, files: dict[str, str]) -> None:

@@ -176,13 +176,18 @@ def _reload(clock: Clock) -> Alert:
 
 
 def _delivery(clock: Clock) -> Alert:
-    window = clock("5m")
+    # A group that fails is tried again with its next interval, a quarter of an hour for tickets: twice is no accident.
+    twice = clock("35m")
     return _alert(
         "AlertDeliveryFailing",
         f"""
-            sum by ({INSTANCE}) (increase({foreign.NOTIFICATIONS_FAILED}[{window}])) > 0
+            (
+              sum by ({INSTANCE}) (increase({foreign.NOTIFICATIONS_FAILED}[{twice}])) > 1.5
+              and {ON_INSTANCE}
+              sum by ({INSTANCE}) (increase({foreign.NOTIFICATIONS_FAILED}[{clock("16m")}])) > 0
+            )
             or {ON_INSTANCE}
-            sum by ({INSTANCE}) (increase({foreign.NOTIFICATIONS_DROPPED}[{window}])) > 0
+            sum by ({INSTANCE}) (increase({foreign.NOTIFICATIONS_DROPPED}[{clock("5m")}])) > 0
             or {ON_INSTANCE}
             max by ({INSTANCE}) ({foreign.ALERTMANAGERS}) < 1
         """,

@@ -6,7 +6,7 @@ from prometheus.policy import Server, Service
 from prometheus.promql import ON_SERVICE, conjunction, lines, selector
 from prometheus.rules import SCALE, SCALING, TICKET, Alert
 
-_FLAPS = 6
+_TURNS = 3
 _NO_FASTER = "0.9"
 
 
@@ -104,23 +104,34 @@ def health(clock: Clock) -> list[Alert]:
         ),
         _alert(
             "ScaleFlapping",
-            f"changes({running}[{clock('30m')}]) > {_FLAPS}",
+            # As often as both happened: out in a few steps and back one by one is what a spike looks like.
+            f"""
+                (
+                  changes({running}[{clock("30m")}]) - resets({running}[{clock("30m")}])
+                  < {ON_SERVICE}
+                  resets({running}[{clock("30m")}])
+                  or {ON_SERVICE}
+                  resets({running}[{clock("30m")}])
+                ) > {_TURNS}
+            """,
             TICKET,
             "{{ $labels.service }} gains and loses replicas all the time",
-            f"Their number has changed {{{{ $value }}}} times in {clock('30m')}.",
+            f"Replicas were added and taken away {{{{ $value }}}} times in {clock('30m')}.",
         ),
         _alert(
             "ScaleIneffective",
-            # Replicas were added, the last of them some minutes ago, and the service is as slow as before and too slow.
+            # Replicas were added, the last of them some minutes ago, and the service is too slow, and as slow as at its
+            # slowest since: before the load that asked for them came it was fast.
             conjunction(
                 f"{running} > {ON_SERVICE} ({running} offset {before})",
                 f"changes({running}[{clock('5m')}]) == 0",
                 f"{recorded.P95} > {ON_SERVICE} {recorded.LATENCY_BOUND}",
-                f"{recorded.P95} >= {ON_SERVICE} {_NO_FASTER} * ({recorded.P95} offset {before})",
+                f"{recorded.P95} >= {ON_SERVICE} {_NO_FASTER} * max_over_time({recorded.P95}[{before}])",
             ),
             TICKET,
             "{{ $labels.service }}: more replicas do not help",
-            f"It has {{{{ $value }}}} replicas, more than {before} ago, and is no faster: what is slow is behind it.",
+            f"It has {{{{ $value }}}} replicas, more than {before} ago, and is as slow as ever since: what is slow is "
+            "behind it.",
             lasting=clock("2m"),
         ),
         _alert(

@@ -53,6 +53,20 @@ def cases(policy: Policy) -> list[Case]:
             what="refused",
         ),
         Case(
+            name="a ticket that cannot be delivered is tried four times an hour: that is enough to be told",
+            series={written(foreign.NOTIFICATIONS_FAILED, **_PROMETHEUS, integration="slack"): "0x14 1x14 2x14 3x30"},
+            checks=[
+                quiet("AlertDeliveryFailing", "25m"),
+                fires("AlertDeliveryFailing", "40m", service="prometheus"),
+                quiet("AlertDeliveryFailing", "70m"),
+            ],
+        ),
+        Case(
+            name="one message that was lost once, and then was not, pages nobody",
+            series={written(foreign.NOTIFICATIONS_FAILED, **_PROMETHEUS, integration="slack"): "0x14 1x90"},
+            checks=[quiet("AlertDeliveryFailing", f"{minute}m") for minute in (16, 22, 30, 45)],
+        ),
+        Case(
             name="the watchdog fires with no data at all",
             series={},
             checks=[fires("Watchdog", "0m"), fires("Watchdog", "20m")],

@@ -59,9 +59,9 @@ def _flapping(service: Service) -> list[Case]:
             checks=[fires("ScaleFlapping", "50m", **about)],
         ),
         Case(
-            name=f"{service.name}: out in four steps and back in two is a spike",
+            name=f"{service.name}: out in three steps and back one by one is a spike",
             interval="30s",
-            series={running: "1x20 2x5 4x5 6x5 8x30 4x10 1x30"},
+            series={running: "1x20 2x2 4x2 8x9 7x1 6x1 5x1 4x1 3x1 2x1 1x60"},
             checks=[quiet("ScaleFlapping", "30m", **about), quiet("ScaleFlapping", "50m", **about)],
         ),
     ]
@@ -123,6 +123,17 @@ def _ineffective(service: Service) -> list[Case]:
             series(bucket, service, le="+Inf"): every,
         }
 
+    def spike() -> dict[str, str]:
+        """Twenty minutes of fast answers, one of slow ones, then some that are a little too slow."""
+        fast, slow, nearly = "0+300x40", "12000x1", "12000x78"
+        return {
+            series(bucket, service, le=str(bound_seconds)): f"{fast} {slow} {nearly}",
+            series(bucket, service, le=str(float(above))): f"{fast} {slow} 12000+300x78",
+            series(bucket, service, le="10.0"): "0+300x121",
+            series(bucket, service, le="+Inf"): "0+300x121",
+        }
+
+    bucket = f"{names.HTTP_SERVER_REQUEST_DURATION}_bucket"
     added = {running: "2x60 6x60"}
     return [
         Case(
@@ -140,5 +151,11 @@ def _ineffective(service: Service) -> list[Case]:
             interval="30s",
             series=added | durations((0.1, 1.0)),
             checks=[quiet("ScaleIneffective", at, **about) for at in ("35m", "40m", "44m")],
+        ),
+        Case(
+            name=f"{service.name}: replicas were added in a spike and it is faster, though not as fast as before",
+            interval="30s",
+            series={running: "2x41 6x80"} | spike(),
+            checks=[quiet("ScaleIneffective", f"{minute}m", **about) for minute in range(26, 36)],
         ),
     ]

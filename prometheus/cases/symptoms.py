@@ -160,6 +160,16 @@ def _disagreement(service: Service) -> list[Case]:
             series=story(0.1, 0.1),
             checks=[quiet("EdgeDisagrees", "20m", **name)],
         ),
+        Case(
+            name="what the load balancer answers alone, the service getting nothing, is a disagreement that lasts",
+            series=story(1, 0) | {answers(service): "9000x30", errors(service): "0x30"},
+            checks=[fires("EdgeDisagrees", "15m", **name), fires("EdgeDisagrees", "30m", **name)],
+        ),
+        Case(
+            name="probes, which the service does not count, make no disagreement of errors that both count",
+            series=story(0.01, 0) | {answers(service): rising(54, 30), errors(service): rising(6, 30)},
+            checks=[quiet("EdgeDisagrees", "20m", **name)],
+        ),
     ]
 
 

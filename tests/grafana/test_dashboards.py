@@ -334,7 +334,7 @@ def test_every_recorded_series_that_is_read_is_recorded() -> None:
         ("DatabaseFailing", limits.DEPENDENCY_ERROR_SHARE),
         ("ReplicaErrorsOutlier", limits.REPLICA_ERROR_SHARE),
         ("EdgeDisagrees", limits.EDGE_DIFFERENCE_SHARE),
-        ("ScaleFlapping", limits.REPLICA_CHANGES),
+        ("ScaleFlapping", limits.REPLICA_TURNS),
         ("ScrapeNearSampleLimit", limits.SCRAPE_SHARE),
     ],
 )

@@ -317,7 +317,7 @@ def _flap(stack: RunningStack, configuration: Configuration) -> None:
     def seen(count: int) -> None:
         eventually(lambda: stack.query(f"{running_workers} == {count}"), f"{count} workers")
 
-    for _ in range(4):
+    for _ in range(5):
         configuration.add(WORKER, "worker-idle-10", "/idle")
         seen(11)
         configuration.remove("worker-idle-10")

@@ -70,13 +70,31 @@ def test_a_file_that_was_edited_and_one_that_nobody_wants_are_found(
 
     edited, unwanted = tmp_path / "out/rules/slo.yml", tmp_path / "out/rules/old.yml"
     edited.write_text(edited.read_text() + "\n")
-    unwanted.write_text("groups: []\n")
+    unwanted.write_text(edited.read_text())
 
     assert main([*there, "--check"]) == 1
     said = capsys.readouterr().err.splitlines()
     assert [line.partition(" ")[0] for line in said] == [str(unwanted), str(edited)]
     assert main(there) == 0
     assert main([*there, "--check"]) == 0
+
+
+def test_what_somebody_else_keeps_there_stays(tmp_path: Path) -> None:
+    """Whoever has the rules written into /etc/prometheus keeps the configuration that is there."""
+    own = tmp_path / "prometheus.yml"
+    own.write_text("global: {}\n")
+
+    assert main(["--output", str(tmp_path)]) == 0
+
+    assert own.read_text() == "global: {}\n"
+    assert main(["--output", str(tmp_path), "--check"]) == 0
+
+
+def test_rules_for_tests_never_take_the_place_of_the_real_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are five times as fast, and would page five times as soon."""
+    with pytest.raises(SystemExit):
+        main(["--time-scale", "1/5", "--check"])
+    assert "--time-scale needs an --output of its own" in capsys.readouterr().err
 
 
 def test_a_wrong_policy_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
