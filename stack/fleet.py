@@ -141,6 +141,9 @@ class Fleet:
         if _slot(child) in self._draining:
             return  # it died on its way out, and its keeper does not know that it is to leave
         self._targets.add(_target(child))
+        await self._put(child)
+
+    async def _put(self, child: Child) -> None:
         if self._haproxy is not None:
             # A HAProxy that is away takes everyone in when it is back.
             with contextlib.suppress(StackError):
@@ -167,11 +170,13 @@ class Fleet:
     async def _keep(self, slots: set[int]) -> None:
         """Give requests and scrapes back to replicas that were to leave and are not any more."""
         self._draining = self._draining - slots
-        for slot in sorted(slots):
-            child = self._running[slot]
-            self._targets.add(_target(child))
+        kept = [self._running[slot] for slot in sorted(slots)]
+        # Requests first: it may be the target file that cannot be written.
+        for child in kept:
             if child.phase is Phase.READY:
-                await self._on_ready(child)
+                await self._put(child)
+        if kept:
+            self._targets.add(*map(_target, kept))
 
     async def _drain(self, slots: list[int]) -> bool:
         """Wait until nobody uses the slots; whether they are still to leave."""

@@ -73,7 +73,7 @@ class HAProxy:
                 await writer.wait_closed()
         except (OSError, TimeoutError) as error:
             raise StackError(f"HAProxy does not answer on its socket: {str(error) or 'no answer in time'}") from error
-        return answer.decode()
+        return answer.decode(errors="replace")
 
 
 def parse_statistics(text: str) -> dict[int, SlotStatus]:
@@ -101,7 +101,7 @@ def parse_statistics(text: str) -> dict[int, SlotStatus]:
             if row["pxname"] == _BACKEND and row["svname"].startswith(f"{_BACKEND}-")
             for slot in [int(row["svname"].rpartition("-")[2])]
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         raise StackError(f"HAProxy's statistics cannot be read: {error!r}") from error
 
 
