@@ -47,6 +47,7 @@ class Worker:
         signal.alarm(120)
         with os.fdopen(self.commands) as commands, os.fdopen(self.answers, "w", buffering=1) as answers:
             for command in commands:
+                signal.alarm(120)  # for each: how long all of them take is the machine's business
                 word, _, number = command.strip().partition(" ")
                 if word == "work":
                     asyncio.run(call(app, http_scope("/nothing")))  # the first event starts everything
