@@ -336,7 +336,10 @@ class Scaler:
         if self._retry_at is not None and now < self._retry_at:
             return
         count, since = self._outstanding
-        if now - since >= _FORGOTTEN_SECONDS:
+        if now - since < _FORGOTTEN_SECONDS:
+            return
+        await self._count()  # while this look went on, somebody else may have ordered
+        if self._outstanding is not None:
             log.warning("order_repeated", scaled_service=self.service.name, replicas=count)
             await self._order(count, now)
 

@@ -561,9 +561,13 @@ async def test_an_order_that_leads_to_nothing_is_given_again(
         await eventually(lambda: more_than(running, ticks + 10), "ten ticks")
         assert len(supervisor.orders) == given
 
+        asked, may_answer = threading.Event(), threading.Event()
+        world.held_up = ("scale_desired", asked, may_answer)
+        await asyncio.to_thread(asked.wait, 20)  # a look has counted the replicas, and goes on
         supervisor.targets["shop"] = 3
         world.says(3, 3)
         await running.http.delete("/v1/services/shop/override", headers=ORDERS)
+        may_answer.set()
         await running.until("in_progress")
         ticks = await running.metric('autoscaler_wakes_total{service="shop",path="tick"')
         await eventually(lambda: more_than(running, ticks + 10), "ten ticks")
