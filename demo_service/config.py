@@ -21,6 +21,7 @@ _VARIABLES: Final = {
     "SHOP_TRUSTED_PROXY": "trusted_proxies",
     "SHOP_FAULTS_TOKEN_FILE": "faults_token",
     "SHOP_DRAIN_SECONDS": "drain_seconds",
+    "SHOP_GRACEFUL_SECONDS": "graceful_seconds",
 }
 #: What may hold a password can stand in a file instead of the environment.
 _FILES: Final = {
@@ -29,6 +30,7 @@ _FILES: Final = {
 }
 _MIN_TOKEN_CHARACTERS: Final = 16
 _MAX_DRAIN_SECONDS: Final = 60
+_MAX_GRACEFUL_SECONDS: Final = 300
 
 
 class SetupError(Exception):
@@ -54,6 +56,8 @@ class Config:
     faults_token: str | None = field(default=None, repr=False)
     #: How long `/readyz` fails before the process stops to accept, so that a load balancer can notice.
     drain_seconds: float = 1.0
+    #: How long it may go on with requests after that. Where nobody drains it first: as long as a request may last.
+    graceful_seconds: int = 5
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -96,6 +100,8 @@ def _parse(variable: str, text: str) -> object:
         return _networks(text)
     if variable == "SHOP_FAULTS_TOKEN_FILE":
         return _token(text)
+    if variable == "SHOP_GRACEFUL_SECONDS":
+        return _graceful_seconds(text)
     return _drain_seconds(text)
 
 
@@ -164,4 +170,13 @@ def _drain_seconds(text: str) -> float:
         seconds = -1
     if not 0 <= seconds <= _MAX_DRAIN_SECONDS:
         raise SetupError(f"SHOP_DRAIN_SECONDS must be a number from 0 to {_MAX_DRAIN_SECONDS}, not {text!r}.")
+    return seconds
+
+
+def _graceful_seconds(text: str) -> int:
+    seconds = int(text) if text.isdecimal() else 0
+    if not 1 <= seconds <= _MAX_GRACEFUL_SECONDS:
+        raise SetupError(
+            f"SHOP_GRACEFUL_SECONDS must be a whole number from 1 to {_MAX_GRACEFUL_SECONDS}, not {text!r}."
+        )
     return seconds

@@ -15,7 +15,6 @@ from demo_service.health import Health
 
 log = obslib.get_logger(__name__)
 
-_GRACEFUL_SECONDS: Final = 5
 _BACKLOG: Final = 2048
 _KEEP_ALIVE_SECONDS: Final = 75
 
@@ -44,7 +43,7 @@ def serve(create: Callable[[Health], ASGIApp], config: Config, *, host: str, por
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             # The application believes X-Forwarded-For itself, from trusted addresses only.
             proxy_headers=False,
-            timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+            timeout_graceful_shutdown=config.graceful_seconds,
         ),
         health,
         drain_seconds=config.drain_seconds,

@@ -14,7 +14,7 @@ from typing import Final
 import httpx
 
 from stack import launch, readiness
-from stack.errors import ProcessFailedError
+from stack.errors import ProcessFailedError, StackError
 from stack.logs import open_log, tail
 from stack.processes import ProcessSpec
 from stack.state import ROOT
@@ -100,8 +100,8 @@ class Child:
         self.phase = Phase.STOPPING
         if self._keeper is not None:
             self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            # Not awaited for its outcome: what broke it off earlier must not keep the process running.
+            await asyncio.wait({self._keeper})
             self._keeper = None
         if self._process is not None:
             await self._end(self._process)
@@ -166,9 +166,9 @@ class Child:
         try:
             await self._spawn()
             await self._until_ready()
-        except ProcessFailedError as error:
+        except StackError as error:
             self.phase = Phase.RESTARTING
-            self._note(str(error).splitlines()[0])
+            self._note(error.sentence)
             if self._process is not None:
                 await self._end(self._process)
 

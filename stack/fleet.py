@@ -10,7 +10,7 @@ import httpx
 
 from stack.child import Child, Hook, Phase
 from stack.errors import StackError
-from stack.haproxy import HAProxy
+from stack.haproxy import ANSWER_SECONDS, HAProxy
 from stack.orders import Order, Orders, Replicas
 from stack.plan import Plan
 from stack.ports import MAX_REPLICAS, any_free, is_free
@@ -18,8 +18,8 @@ from stack.processes import ProcessSpec
 from stack.prometheus_api import PrometheusApi
 from stack.targets import Target, TargetFile
 
-#: HAProxy gives a request up after sixty (deploy/haproxy.cfg): whoever waits for one has been answered by then.
-DRAIN_SECONDS: Final = 65.0
+# By then HAProxy has ended whatever a replica left unanswered.
+_DRAIN_SECONDS: Final = ANSWER_SECONDS + 5.0
 # A scrape comes every 5 s, and Prometheus reads changed target files at most every 5 s.
 _LAST_SCRAPE_SECONDS: Final = 12.0
 _FORGOTTEN_SECONDS: Final = 20.0
@@ -148,8 +148,6 @@ class Fleet:
             # A HAProxy that is away takes everyone in when it is back.
             with contextlib.suppress(StackError):
                 await self._haproxy.put(_slot(child), child.spec.port)
-                if _slot(child) in self._draining:  # it was told to leave between the two commands of that
-                    await self._haproxy.drain(_slot(child))
 
     async def _on_death(self, child: Child) -> None:
         # It stays a target: that it does not answer is what `up` is for.
@@ -190,7 +188,7 @@ class Fleet:
             status = await haproxy.slots()
             return all(slot in status and not status[slot].sessions for slot in slots)
 
-        return await self._while_leaving(slots, empty, DRAIN_SECONDS)
+        return await self._while_leaving(slots, empty, _DRAIN_SECONDS)
 
     async def _leave(self, slots: list[int]) -> bool:
         """Let Prometheus read the counters' last values and forget the replicas; whether they are still to leave."""

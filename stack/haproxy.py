@@ -10,6 +10,8 @@ from typing import Final
 from stack.errors import StackError
 from stack.ports import HOST
 
+#: How long a replica may be silent before HAProxy ends a request: `timeout server` in deploy/haproxy.cfg.
+ANSWER_SECONDS: Final = 60
 _BACKEND: Final = "shop"
 _TIMEOUT_SECONDS: Final = 3.0
 
@@ -37,20 +39,25 @@ class HAProxy:
 
     def __init__(self, socket_path: Path) -> None:
         self._socket_path = socket_path
+        # One caller at a time, in the order they came: a drain between an address and its `ready` would be undone.
+        self._turn = asyncio.Lock()
 
     async def put(self, slot: int, port: int) -> None:
         """Send requests to the replica on `port`; it is taken as healthy until a check says otherwise."""
         server = _server(slot)
-        await self._tell(f"set server {server} addr {HOST} port {port}", expected="")
-        await self._tell(f"set server {server} state ready")
+        async with self._turn:
+            await self._tell(f"set server {server} addr {HOST} port {port}", expected="")
+            await self._tell(f"set server {server} state ready")
 
     async def drain(self, slot: int) -> None:
         """Send no new request to the slot; those on their way finish."""
-        await self._tell(f"set server {_server(slot)} state drain")
+        async with self._turn:
+            await self._tell(f"set server {_server(slot)} state drain")
 
     async def take_out(self, slot: int) -> None:
         """Close the slot."""
-        await self._tell(f"set server {_server(slot)} state maint")
+        async with self._turn:
+            await self._tell(f"set server {_server(slot)} state maint")
 
     async def slots(self) -> dict[int, SlotStatus]:
         """The state of all slots."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obslib import names
+from stack.errors import StackError
 from stack.ports import HOST
 from stack.state import write_atomically
 
@@ -52,6 +53,8 @@ class TargetFile:
     Args:
         path: the file; it is replaced, never written in place.
 
+    A change that cannot be written raises a `StackError`; it is kept in mind, and written with the next one.
+
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,4 +71,7 @@ class TargetFile:
         self._write()
 
     def _write(self) -> None:
-        write_atomically(self._path, render(self._targets))
+        try:
+            write_atomically(self._path, render(self._targets))
+        except OSError as error:
+            raise StackError(f"{self._path} cannot be written: {error.strerror}.") from error

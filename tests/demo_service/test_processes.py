@@ -1,13 +1,16 @@
 """The roles as processes of their own, over files and loopback only."""
 
+import json
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from demo_service.config import Config
 from tests.demo_service.roles import Roles, answers, free_ports, until
 from tests.demo_service.shops import ORDER
 
@@ -56,6 +59,27 @@ def test_a_stopped_shop_announces_it_and_finishes_its_requests(processes: Roles)
     until(lambda: httpx.get(f"{url}/readyz").status_code == 503)
     assert httpx.get(f"{url}/v1/products/1").status_code == 200
     process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == -signal.SIGTERM
+
+
+def test_a_stopped_shop_waits_for_a_long_request(processes: Roles) -> None:
+    """As long as it is told to, where the balancer does not wait for it."""
+    (port,) = free_ports(1)
+    processes.environ |= {"SHOP_DRAIN_SECONDS": "0", "SHOP_GRACEFUL_SECONDS": "60"}
+    process = processes.start("shop", "--port", str(port))
+    url = f"http://127.0.0.1:{port}"
+    until(lambda: answers(f"{url}/readyz"))
+
+    def body() -> Iterator[bytes]:
+        yield b"{"
+        process.send_signal(signal.SIGTERM)
+        # Longer than it waits by default.
+        time.sleep(Config.graceful_seconds + 1)
+        yield json.dumps(ORDER).removeprefix("{").encode()
+
+    headers = {"Idempotency-Key": "key-1", "Content-Type": "application/json"}
+    # Accepted, and no more: there is nobody to authorise the payment.
+    assert httpx.post(f"{url}/v1/orders", content=body(), headers=headers, timeout=60).status_code == 202
     assert process.wait(60) == -signal.SIGTERM
 
 

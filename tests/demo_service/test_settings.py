@@ -29,6 +29,8 @@ from demo_service.load_shapes import target_rps
         ("SHOP_TRUSTED_PROXY", "haproxy", "127.0.0.1"),
         ("SHOP_FAULTS_TOKEN_FILE", "/does/not/exist", "cannot be read"),
         ("SHOP_DRAIN_SECONDS", "soon", "number from 0 to 60"),
+        ("SHOP_GRACEFUL_SECONDS", "0.5", "whole number from 1 to 300"),
+        ("SHOP_GRACEFUL_SECONDS", "301", "whole number from 1 to 300"),
         ("SHOP_DATABSE_URL", "x", "Did you mean SHOP_DATABASE_URL"),
     ],
 )

@@ -15,6 +15,7 @@ from demo_service.config import Config
 from grafana import provisioning
 from prometheus.read_policy import read
 from stack import compose_secrets
+from stack.haproxy import ANSWER_SECONDS
 from stack.ports import MAX_REPLICAS
 from tests.deploy.composed import (
     DEMO,
@@ -354,6 +355,15 @@ def test_haproxy_has_a_slot_for_every_replica_and_finds_the_shop() -> None:
     assert scaling.max_replicas == MAX_REPLICAS
     host, _, port = given["HAPROXY_SHOP"].partition(":")
     assert int(port) in listening()[host]
+
+
+def test_a_replica_that_stops_may_answer_what_haproxy_waits_for() -> None:
+    """Nobody drains it: it goes on as long as a request may last, and Docker waits for that, and for its last spans."""
+    shop = Config.from_env({name: value for name, value in environment("shop").items() if name.endswith("_SECONDS")})
+    lasts = shop.drain_seconds + shop.graceful_seconds + obslib.Settings().shutdown_timeout_seconds
+
+    assert shop.graceful_seconds >= ANSWER_SECONDS
+    assert float(SERVICES["shop"]["stop_grace_period"].removesuffix("s")) > lasts
 
 
 def test_jaeger_listens_where_others_reach_it() -> None:

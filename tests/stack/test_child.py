@@ -15,7 +15,7 @@ import pytest_asyncio
 from stack import child as child_module
 from stack import readiness
 from stack.child import Child, Hook, Phase
-from stack.errors import ProcessFailedError
+from stack.errors import ProcessFailedError, StackError
 from stack.processes import ProcessSpec
 
 PATIENCE_SECONDS = 180.0
@@ -81,6 +81,42 @@ async def test_the_pause_before_a_new_start_doubles(make: Make, capsys: pytest.C
         line.rpartition(" in ")[2] for line in capsys.readouterr().err.splitlines() if "starting it again" in line
     ]
     assert pauses[:4] == ["0.0 s", "0.0 s", "0.0 s", "0.1 s"]
+
+
+async def test_one_that_cannot_be_announced_is_started_again(make: Make) -> None:
+    """Where the target file cannot be written, a replica that came back tries until it can."""
+    told: list[str] = []
+
+    async def announce(_: Child) -> None:
+        told.append("ready")
+        if len(told) == 2:
+            raise StackError("services.json cannot be written.")
+
+    standin = make("import time; time.sleep(60)", on_ready=announce)
+    await standin.start()
+    first = standin.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: len(told) == 3)
+
+    assert standin.phase is Phase.READY
+
+
+async def test_one_that_is_not_watched_any_more_is_stopped_all_the_same(make: Make) -> None:
+    """What broke the watch does not keep the process."""
+
+    async def breaks(_: Child) -> None:
+        raise LookupError("nobody thought of it")
+
+    standin = make("import time; time.sleep(60)", on_death=breaks)
+    await standin.start()
+    first = standin.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: standin._keeper is not None and standin._keeper.done())
+    await standin.stop()
+
+    assert standin.phase is Phase.STOPPED
 
 
 async def test_a_death_before_readiness_is_noticed_at_once(make: Make) -> None:

@@ -41,6 +41,21 @@ def test_targets_come_and_go(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["services.json"]
 
 
+def test_a_target_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """Said in a sentence; the next change that can be written brings what is missing."""
+    path = tmp_path / "config" / "services.json"
+    path.parent.mkdir()
+    file = TargetFile(path)
+    path.parent.rename(tmp_path / "away")
+
+    with pytest.raises(StackError, match=r"services\.json cannot be written: No such file or directory"):
+        file.add(Target(service="shop", replica="shop-1", port=1))
+    (tmp_path / "away").rename(path.parent)
+    file.add(Target(service="shop", replica="shop-2", port=2))
+
+    assert [group["labels"]["replica"] for group in json.loads(path.read_text())] == ["shop-1", "shop-2"]
+
+
 def test_secrets_are_for_one_pair_of_eyes(tmp_path: Path) -> None:
     """0600 in a 0700 directory, new at each start."""
     state = StateDirectory.at(tmp_path)

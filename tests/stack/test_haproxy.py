@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from stack.errors import StackError
-from stack.haproxy import HAProxy, parse_statistics
+from stack.haproxy import ANSWER_SECONDS, HAProxy, parse_statistics
+from stack.state import ROOT
 
 STATISTICS = """# pxname,svname,qcur,qmax,scur,smax,slim,stot,bin,bout,wredis,status
 http,FRONTEND,,,1,2,4076,30,10,20,,OPEN
@@ -27,10 +28,13 @@ class Socket:
         self.path = path
         self.answers: dict[str, str] = {}
         self.commands: list[str] = []
+        self.held: dict[str, asyncio.Event] = {}
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         command = (await reader.readline()).decode().strip()
         self.commands.append(command)
+        if command in self.held:
+            await self.held[command].wait()
         writer.write(self.answers.get(command, "\n").encode())
         await writer.drain()
         writer.close()
@@ -46,6 +50,14 @@ async def haproxy_socket(tmp_path: Path) -> AsyncIterator[Socket]:
     server.close()
 
 
+def test_haproxy_waits_as_long_for_an_answer_as_a_scale_in_for_its_end() -> None:
+    """The configuration has the number twice, once for the caller to read."""
+    configuration = (ROOT / "deploy" / "haproxy.cfg").read_text()
+
+    assert f"    timeout server {ANSWER_SECONDS}s\n" in configuration
+    assert f'"The replica did not answer within {ANSWER_SECONDS} s."' in configuration
+
+
 def test_slots_are_read_from_the_statistics() -> None:
     """Only the shop's slots; frontends and sums are not slots."""
     slots = parse_statistics(STATISTICS)
@@ -53,6 +65,28 @@ def test_slots_are_read_from_the_statistics() -> None:
     assert sorted(slots) == [1, 2, 3]
     assert (slots[1].status, slots[1].sessions, slots[1].requests) == ("UP", 3, 16216)
     assert (slots[2].status, slots[2].queued, slots[2].redispatched) == ("DRAIN", 2, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        STATISTICS[:130],
+        STATISTICS.replace("16216", "many"),
+        STATISTICS.replace("scur", "sessions"),
+        STATISTICS.replace("shop-2", "shop-two"),
+    ],
+)
+def test_statistics_that_are_none_are_an_error(text: str) -> None:
+    """Cut off, without a number, without a column, of a slot that is not ours."""
+    with pytest.raises(StackError, match="HAProxy's statistics cannot be read"):
+        parse_statistics(text)
+
+
+async def test_a_haproxy_that_is_on_its_way_out_has_no_slots(haproxy_socket: Socket) -> None:
+    """It closes the connection without a word: nothing is known about any slot."""
+    haproxy_socket.answers["show stat"] = ""
+
+    assert await HAProxy(haproxy_socket.path).slots() == {}
 
 
 async def test_a_replica_gets_its_address_before_its_requests(haproxy_socket: Socket) -> None:
@@ -66,6 +100,28 @@ async def test_a_replica_gets_its_address_before_its_requests(haproxy_socket: So
     assert haproxy_socket.commands == [
         "set server shop/shop-3 addr 127.0.0.1 port 8103",
         "set server shop/shop-3 state ready",
+    ]
+
+
+@pytest.mark.parametrize("order", ["drain", "maint"])
+async def test_commands_that_belong_together_are_not_parted(haproxy_socket: Socket, order: str) -> None:
+    """What closes a slot while it is filled comes after both commands; in between it would be undone at once."""
+    address = "set server shop/shop-3 addr 127.0.0.1 port 8103"
+    haproxy_socket.held[address] = may_go_on = asyncio.Event()
+    haproxy = HAProxy(haproxy_socket.path)
+    filling = asyncio.create_task(haproxy.put(3, 8103))
+    while not haproxy_socket.commands:  # noqa: ASYNC110 - the command is on its way
+        await asyncio.sleep(0)
+
+    closing = asyncio.create_task(haproxy.drain(3) if order == "drain" else haproxy.take_out(3))
+    await asyncio.wait({closing}, timeout=0.1)
+    may_go_on.set()
+    await asyncio.gather(filling, closing)
+
+    assert haproxy_socket.commands == [
+        address,
+        "set server shop/shop-3 state ready",
+        f"set server shop/shop-3 state {order}",
     ]
 
 
