@@ -4,8 +4,8 @@ set -eu
 address="$(hostname -i)"
 export OTEL_RESOURCE_ATTRIBUTES="service.instance.id=${address%% *}${OTEL_RESOURCE_ATTRIBUTES:+,$OTEL_RESOURCE_ATTRIBUTES}"
 module=demo_service
-if [ "${1-}" = autoscaler ]; then
-  module=autoscaler
-  shift
-fi
+case "${1-}" in
+  autoscaler) module=autoscaler && shift ;;
+  notifications) module=stack.inbox && shift ;;
+esac
 exec python -m "$module" "$@"

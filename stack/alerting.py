@@ -13,6 +13,8 @@ from stack.state import StateDirectory
 
 #: The receivers whose messages the supervisor takes, in the chat's format, by their names in alertmanager.yml.
 CHAT: Final = ("page", "ticket", "info")
+#: Where one address stands for all three, their messages' titles tell them apart.
+ANY_CHAT: Final = "chat"
 WATCHDOG: Final = "watchdog"
 SCALE: Final = "scale"
 _COMMITTED_SECRETS: Final = "/etc/alertmanager/secrets"

@@ -5,6 +5,9 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from stack.alerting import ANY_CHAT
+from stack.ports import HOST, PREFERRED
+
 DIRECTORY: Final = Path(__file__).parents[1] / ".secrets"
 
 _GENERATED: Final = (
@@ -16,8 +19,6 @@ _GENERATED: Final = (
     "operator_token",
     "watchdog_token",
 )
-# Nobody listens there: until the chat's own webhook is put in, AlertDeliveryFailing says that nobody is told.
-_NO_CHAT: Final = "http://127.0.0.1:9097/no-chat-yet"
 
 
 def write(directory: Path = DIRECTORY) -> list[str]:
@@ -36,12 +37,12 @@ def write(directory: Path = DIRECTORY) -> list[str]:
     directory.chmod(0o700)
     made = [name for name in _GENERATED if _write(directory / name, secrets.token_urlsafe(32))]
     derived = _derived(
-        postgres=(directory / "postgres_password").read_text(), redis=(directory / "redis_password").read_text()
+        *((directory / name).read_text() for name in ("postgres_password", "redis_password", "watchdog_token"))
     )
     return [*made, *(name for name, text in derived.items() if _write(directory / name, text))]
 
 
-def _derived(*, postgres: str, redis: str) -> dict[str, str]:
+def _derived(postgres: str, redis: str, token: str) -> dict[str, str]:
     server = f"redis://:{redis}@redis:6379"
     return {
         "database_url": f"postgresql+asyncpg://shop:{postgres}@postgres:5432/shop",
@@ -49,7 +50,8 @@ def _derived(*, postgres: str, redis: str) -> dict[str, str]:
         "cache_url": f"{server}/0",
         "broker_url": f"{server}/1",
         "rate_limit_url": f"{server}/2",
-        "chat_url": _NO_CHAT,
+        # Until a person puts in a real one: the service that prints what people are told.
+        "chat_url": f"http://{HOST}:{PREFERRED['notifications']}/{token}/{ANY_CHAT}",
     }
 
 

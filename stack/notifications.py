@@ -17,7 +17,7 @@ from stack.terminal import Style
 
 _FIRING: Final = "firing"
 # As prometheus/templates/obslib.tmpl writes them.
-_TITLE: Final = re.compile(r"\[(?P<status>[A-Z]+)[^]]*\] (?:\w+: )?(?P<alert>.+)")
+_TITLE: Final = re.compile(r"\[(?P<status>[A-Z]+)[^]]*\] (?:(?P<severity>\w+): )?(?P<alert>.+)")
 _SUMMARY: Final = re.compile(r"^\*(.+)\*(?: \(over\))?$", re.MULTILINE)
 _LINK: Final = re.compile(r"<(?P<url>https?://[^|>\s]+)\|(?P<name>\w+)>")
 _LINK_ANNOTATION: Final = "_url"
@@ -34,7 +34,7 @@ class Notification:
 
     Args:
         time: when it came, RFC 3339.
-        severity: whom it was for: the receiver's name.
+        severity: how urgent: what a chat's message says, else the receiver's name.
         status: `firing` or `resolved`.
         alert: the alert's name and whom it is about.
         summaries: a sentence for each alert of the group.
@@ -63,7 +63,7 @@ class Notification:
             fields = _of_chat(message) if "attachments" in message else _of_webhook(message)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"no message of Alertmanager: {error!r}") from error
-        return cls(time=now, severity=severity, **fields)
+        return cls(**{"time": now, "severity": severity, **fields})
 
 
 def _of_chat(message: Message) -> dict[str, Any]:  # Any: a notification's fields
@@ -77,6 +77,7 @@ def _of_chat(message: Message) -> dict[str, Any]:  # Any: a notification's field
         # Alerts of a group lead to the same pages but for their time: the first is as good as any.
         links.setdefault(link["name"], link["url"])
     return {
+        **({"severity": title["severity"]} if title["severity"] else {}),
         "status": title["status"].lower(),
         "alert": title["alert"],
         "summaries": _SUMMARY.findall(text),

@@ -18,7 +18,9 @@ SCALE_MODEL: Final[dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.scal
 #: Names in `python -m demo_service`.
 DEMO: Final = ("shop", "payments", "worker", "load")
 #: Those that run our image.
-OURS: Final = (*DEMO, "autoscaler")
+OURS: Final = (*DEMO, "autoscaler", "notifications")
+#: The one whose entry has it built.
+BUILDER: Final = "shop"
 
 
 def environment(service: str) -> dict[str, str]:

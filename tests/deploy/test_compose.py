@@ -14,10 +14,12 @@ from demo_service.__main__ import _parser
 from demo_service.config import Config
 from grafana import provisioning
 from prometheus.read_policy import read
-from stack import compose_secrets
+from stack import compose_secrets, inbox
+from stack.alerting import ANY_CHAT
 from stack.haproxy import ANSWER_SECONDS
-from stack.ports import MAX_REPLICAS
+from stack.ports import MAX_REPLICAS, PREFERRED
 from tests.deploy.composed import (
+    BUILDER,
     DEMO,
     FILE,
     MODEL,
@@ -56,6 +58,7 @@ def listening() -> dict[str, set[int]]:
     haproxy = environment("haproxy")
     ports["haproxy"] = {int(haproxy["HAPROXY_PORT"]), int(haproxy["HAPROXY_METRICS_PORT"])}
     ports["autoscaler"] = {int(environment("autoscaler").get("AUTOSCALER_PORT", AutoscalerConfig.port))}
+    ports["notifications"] = {PREFERRED["notifications"]}
     for name, service in SERVICES.items():
         _, _, host = service.get("network_mode", "").partition(":")
         if host:
@@ -128,12 +131,13 @@ def test_a_service_waits_for_what_can_say_that_it_is_ready(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_an_image_is_pinned(name: str) -> None:
-    """By a version, or made here."""
+    """By a version, or made here: once, for several that build one tag get in each other's way, and never looked for."""
     image, _, tag = SERVICES[name]["image"].rpartition(":")
 
+    build = {"context": ".", "dockerfile": "deploy/Dockerfile"}
+    assert SERVICES[name].get("build") == (build if name == BUILDER else None)
     if name in OURS:
-        assert SERVICES[name]["build"] == {"context": ".", "dockerfile": "deploy/Dockerfile"}
-        assert (image, tag) == ("obslib-demo", "local")
+        assert (image, tag, SERVICES[name]["pull_policy"]) == ("obslib-demo", "local", "never")
     else:
         assert re.fullmatch(r"v?\d+(\.\d+)*(-alpine)?", tag), f"{image}:{tag}"
 
@@ -216,15 +220,31 @@ def test_the_autoscaler_understands_its_environment_and_touches_nothing(tmp_path
     assert not any("docker.sock" in volume for service in SERVICES.values() for volume in service.get("volumes", []))
 
 
-def test_alertmanager_and_the_autoscaler_are_one_host() -> None:
-    """It is called on loopback, found by a name of Alertmanager's, and restarted when that is."""
-    alertmanager, autoscaler = SERVICES["alertmanager"], SERVICES["autoscaler"]
+@pytest.mark.parametrize("name", ["autoscaler", "notifications"])
+def test_alertmanager_and_whom_it_tells_are_one_host(name: str) -> None:
+    """They are called on loopback, and restarted when it is; the autoscaler is found by a name of Alertmanager's."""
+    told = SERVICES[name]
 
-    assert autoscaler["network_mode"] == "service:alertmanager"
-    assert alertmanager["networks"]["default"]["aliases"] == ["autoscaler"]
-    assert autoscaler["depends_on"]["alertmanager"]["restart"] is True
+    assert told["network_mode"] == "service:alertmanager"
+    assert SERVICES["alertmanager"]["networks"]["default"]["aliases"] == ["autoscaler"]
+    assert told["depends_on"]["alertmanager"]["restart"] is True
     # Docker refuses what only the namespace's owner can have.
-    assert not {"ports", "networks", "hostname", "dns"} & set(autoscaler)
+    assert not {"ports", "networks", "hostname", "dns"} & set(told)
+
+
+def test_whoever_alertmanager_tells_is_there(tmp_path: Path) -> None:
+    """Every receiver's address is one of those two's, and people's and the watchdog's shows the token that is expected."""
+    compose_secrets.write(tmp_path)
+    document = yaml.safe_load((ROOT / "prometheus" / "alertmanager.yml").read_text())
+    told = [webhook["url"] for receiver in document["receivers"] for webhook in receiver.get("webhook_configs", [])]
+    chat = (tmp_path / "chat_url").read_text()
+    given = {name: value.replace(SECRETS, str(tmp_path)) for name, value in environment("notifications").items()}
+
+    assert sorted(addresses(" ".join([*told, chat]))) == [("127.0.0.1", 9095), ("127.0.0.1", 9096), ("127.0.0.1", 9096)]
+    assert {9095, 9096} <= listening()["alertmanager"]
+    token = inbox.token(given)
+    assert token == (tmp_path / "watchdog_token").read_text()
+    assert chat.endswith(f"/{token}/{ANY_CHAT}")
 
 
 def test_what_lets_the_autoscaler_act_gives_it_the_socket_and_nothing_else(tmp_path: Path) -> None:
@@ -410,6 +430,7 @@ def test_a_replica_names_itself_by_its_address() -> None:
     for before, after, role, module in (
         ("", "", "shop --host 0.0.0.0", "demo_service shop --host 0.0.0.0"),
         ("a=b", ",a=b", "autoscaler", "autoscaler"),
+        ("", "", "notifications", "stack.inbox"),
         ("", "", "", "demo_service"),
     ):
         said = subprocess.run(

@@ -20,7 +20,7 @@ from stack import compose
 from stack.components.catalogue import Component
 from stack.errors import StackError
 from stack.ports import any_free
-from tests.deploy.composed import OURS, ROOT, SERVICES, environment
+from tests.deploy.composed import BUILDER, OURS, ROOT, SERVICES, environment
 
 _DEADLINE_SECONDS = 30
 _QUESTION_HEADER_BYTES = 12
@@ -57,7 +57,8 @@ def test_compose_reads_what_was_meant(docker_compose: Component) -> None:
         assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", []))
         assert all(mount["read_only"] for mount in service.get("volumes", []) if mount["type"] == "bind")
         assert all(Path(mount["source"]).exists() for mount in service.get("volumes", []) if mount["type"] == "bind")
-        assert (name in OURS) == ("build" in service)
+        assert (name == BUILDER) == ("build" in service)
+        assert (name in OURS) == (service.get("pull_policy") == "never")
     assert model["services"]["shop"]["deploy"]["replicas"] == 2
     assert all(Path(secret["file"]).parent == ROOT / ".secrets" for secret in model["secrets"].values())
 
