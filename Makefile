@@ -105,13 +105,13 @@ test: format-check lint types imports generated ## everything, with the real Pro
 
 .PHONY: test-real
 test-real: $(READY)
-	$(BIN)/coverage run -m pytest -q -m integration
+	$(BIN)/coverage run -m pytest -q -m "integration and not computes"
 
 .PHONY: test-meanwhile
 test-meanwhile: $(READY)
 	@mkdir -p .test
-	@echo "Meanwhile the unit tests and the short matrix run; what they say is in .test/meanwhile.log, and comes when they are done."
-	@{ nice -n 10 $(BIN)/coverage run -m pytest -q -m "not integration" && nice -n 10 $(BIN)/python -m tests.matrix --short --jobs 1; } \
+	@echo "Meanwhile the unit tests, those that only compute and the short matrix run; what they say is in .test/meanwhile.log, and comes when they are done."
+	@{ nice -n 10 $(BIN)/coverage run -m pytest -q -m "not integration or computes" && nice -n 10 $(BIN)/python -m tests.matrix --short --jobs 1; } \
 	  > .test/meanwhile.log 2>&1 \
 	  && { echo; echo "Unit tests and the short matrix:"; grep -E "passed|failed" .test/meanwhile.log; } \
 	  || { echo; cat .test/meanwhile.log; exit 1; }

@@ -54,6 +54,7 @@ def alertmanager(components: Mapping[str, Component]) -> Component:
     return components["alertmanager"]
 
 
+@pytest.mark.computes
 def test_promtool_accepts_the_rules_and_the_configuration(promtool: Component, tmp_path: Path) -> None:
     """Those of production and those of the end-to-end tests, with the checks for duplicates and the like."""
     twin = tmp_path / "rules"
@@ -80,6 +81,7 @@ def test_every_query_of_the_runbooks_can_be_asked(promtool: Component, tmp_path:
     assert len(queries) > 40
 
 
+@pytest.mark.computes
 def test_promtool_finds_that_every_rule_does_what_it_should(promtool: Component) -> None:
     """Each alert fires when it must and is silent when it must be; missing data never cost a replica."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -97,6 +99,7 @@ CROWD = "min_replicas: 1, max_replicas: 30"
 FIXED = "min_replicas: 1, max_replicas: 1"
 
 
+@pytest.mark.computes
 @pytest.mark.parametrize(
     "services",
     [
@@ -121,6 +124,7 @@ def test_rules_of_other_policies_do_what_they_should(promtool: Component, tmp_pa
     assert "SUCCESS" in run(promtool, "promtool", "test", "rules", "scaling.yml", directory=tmp_path / "out" / "tests")
 
 
+@pytest.mark.computes
 @pytest.mark.parametrize(
     ("expression", "instead"),
     [
@@ -147,6 +151,7 @@ def test_promtool_finds_a_rule_that_was_broken(
         run(promtool, "promtool", "test", "rules", f"{name}.yml", directory=broken / "tests")
 
 
+@pytest.mark.computes
 def test_an_alert_arrives_with_its_value_and_the_time_it_is_about(promtool: Component, tmp_path: Path) -> None:
     """What Prometheus makes of the templates, to the letter: two replicas down, two hours after the epoch."""
     about = "var-namespace=&var-service=shop&from=3600000&to=7800000"

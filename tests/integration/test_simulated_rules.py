@@ -24,6 +24,8 @@ from prometheus.policy import Policy, Service
 from prometheus.read_policy import parse
 from stack.components.catalogue import Component
 
+pytestmark = pytest.mark.computes
+
 # Windows that are no multiple of five seconds: Prometheus 2 counts a sample at a window's left edge, Prometheus 3 does not.
 POLICY: Final = """\
 prometheus: {retention: 15d, scrape_interval: 5s, scrape_timeout: 4s, sample_limit: 1000}
