@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from obslib import names
 from prometheus import foreign
-from prometheus.cases import causes, losses, pipeline, scaling, scaling_slow, slo, symptoms
-from prometheus.cases.case import Alerting, Case, Value
+from prometheus.cases import calm, causes, edges, losses, pipeline, scaling, scaling_slow, slo, symptoms
+from prometheus.cases.case import Case, Check, Firing, Value
 from prometheus.policy import Policy
 
 Document = dict[str, Any]  # Any: what YAML can hold
@@ -20,7 +20,12 @@ def all_cases(policy: Policy) -> dict[str, list[Case]]:
         "slo_slow": slo.slow(policy),
         "symptoms": symptoms.cases(policy),
         "weekly": [*symptoms.weekly(policy), *pipeline.slow(policy)],
+        "calm": calm.cases(policy),
         "causes": causes.cases(policy),
+        "edges_causes": edges.of_causes(policy),
+        "edges_edge": edges.of_the_edge(policy),
+        "edges_pipeline": edges.of_the_pipeline(policy),
+        "edges_symptoms": edges.of_symptoms(policy),
         "pipeline": pipeline.cases(policy),
         "scaling": scaling.cases(policy),
         "scaling_slow": scaling_slow.cases(policy),
@@ -29,13 +34,23 @@ def all_cases(policy: Policy) -> dict[str, list[Case]]:
 
 #: Less than five minutes where a rule reads what a later group has recorded: Prometheus 3 no longer sees it then.
 #: How often a file's rules are evaluated, where a minute will not do, and what it loads, where it needs not all.
-_EVALUATION: Final = {"slo_slow": "4m", "weekly": "5m", "scaling": "5s", "scaling_slow": "30s"}
+_EVALUATION: Final = {
+    **{f"edges_{kind}": f"{edges.STEP_SECONDS}s" for kind in ("causes", "edge", "pipeline", "symptoms")},
+    "slo_slow": "4m",
+    "weekly": "5m",
+    "scaling": "5s",
+    "scaling_slow": "30s",
+}
 _RULES: Final = {
     "slo": ("symptoms", "requests", "slo"),
     "slo_slow": ("slo",),
     "symptoms": ("symptoms", "requests", "slo", "edge", "pipeline"),
     "weekly": ("symptoms", "requests", "pipeline"),
     "causes": ("symptoms", "requests", "causes", "scaling"),
+    "edges_causes": ("requests", "causes", "scaling"),
+    "edges_edge": ("symptoms", "slo", "edge"),
+    "edges_pipeline": ("symptoms", "pipeline"),
+    "edges_symptoms": ("symptoms", "requests"),
     "pipeline": ("symptoms", "requests", "pipeline"),
     "scaling": ("symptoms", "requests", "scaling"),
     "scaling_slow": ("symptoms", "requests", "slo", "scaling"),
@@ -80,7 +95,11 @@ def _nobody_knows_workers(case: Case) -> Document:
     return {"expr": f"count ({made})", "eval_time": case.checks[-1].at, "exp_samples": []}
 
 
-def _check(check: Alerting | Value) -> Document:
+def _check(check: Check) -> Document:
+    if isinstance(check, Firing):
+        samples = [{"labels": f'{{{foreign.LABEL_ALERT}="{alert}"}}', "value": 1} for alert in sorted(check.alerts)]
+        expression = f"group by ({foreign.LABEL_ALERT}) ({foreign.ALERTS}{{{foreign.FIRING}}})"
+        return {"expr": expression, "eval_time": check.at, "exp_samples": samples}
     if isinstance(check, Value):
         # `sum` takes the labels away and keeps a sample that is no number.
         samples = [] if check.value is None else [{"labels": "{}", "value": check.value}]

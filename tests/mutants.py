@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import yaml
 
+from prometheus import recorded
 from prometheus.durations import Duration
 from prometheus.rules import WATCHDOG
 from stack.components.catalogue import PROMETHEUS
@@ -28,9 +29,24 @@ from stack.components.install import Installer, cache_directory
 from stack.components.progress import Progress
 
 _GENERATED: Final = Path(__file__).parents[1] / "prometheus" / "generated"
+#: The promise whose limits the cases come close to.
+_JUDGED: Final = {"service": "shop", "slo": "availability"}
 #: A number beside an operator, none of a range, an offset or a label.
 _NUMBER: Final = re.compile(r'(?<=[<>=*/+] )(\d+(?:\.\d+)?)(?![\w.\["])')
 _ABOVE_NOTHING: Final = re.compile(r"> 0(?![\w.])")
+#: Changes that change nothing, by what follows the alert's name.
+_EQUIVALENT: Final = {
+    ("AlertDeliveryFailing", "> 1.5"): "it counts messages: between one and two any limit will do",
+    ("AlertDeliveryFailing", "< 1"): "it counts Alertmanagers",
+    ("ScaleFlapping", "> 3 ->"): "it counts turns, and 3.6 is as good as 3",
+    ("DependencyFailing", "[5m])) > 0 ->"): "nothing divided by nothing is more than no limit",
+    ("DatabaseFailing", "[5m])) > 0 ->"): "the same",
+    ("ReplicaErrorsOutlier", "rate5m > 0 ->"): "the same",
+    ("SLOSignalMissing", "service:up:count > 0"): "who counts none of a service has no such series",
+    ("ServiceScaleInPossible", ">= 54 -> 45"): "the first sample says what runs, and is as old as the window by then",
+    ("ServiceScaleOutNeeded", "5s -> 3s333ms"): "a step is five seconds",
+    ("ScaleIneffective", "2m -> 1m20s"): "its case has steps of thirty seconds",
+}
 _FACTORS: Final = (1.2, 1 / 1.2)
 _WAITS: Final = (Fraction(3, 2), Fraction(2, 3))
 
@@ -51,12 +67,21 @@ def mutants(file: str, document: Document) -> Iterator[Mutant]:
     """Every change of every alert in a file."""
     for group, rules in enumerate(document["groups"]):
         for place, rule in enumerate(rules["rules"]):
-            if "alert" not in rule or rule["labels"]["severity"] == WATCHDOG:
-                continue
-            for change, apply in _changes(rule):
+            for alert, change, apply in _of_rule(rule):
                 changed = deepcopy(document)
                 apply(changed["groups"][group]["rules"][place])
-                yield Mutant(rule["alert"], change, file, changed)
+                yield Mutant(alert, change, file, changed)
+
+
+def _of_rule(rule: Document) -> Iterator[tuple[str, str, Callable[[Document], None]]]:
+    """An alert's own limits, and those that stand in rules of their own."""
+    if "alert" in rule and rule["labels"]["severity"] != WATCHDOG:
+        yield from ((rule["alert"], *change) for change in _changes(rule))
+    elif rule.get("record") == recorded.BURN_LIMIT and rule["labels"] == {**rule["labels"], **_JUDGED}:
+        limit = float(rule["expr"].removeprefix("vector(").removesuffix(")"))
+        for factor in _FACTORS:
+            about = f"{recorded.BURN_LIMIT}, {rule['labels']['window']}: {limit:g} times {factor:.3g}"
+            yield "SLOErrorBudgetBurn", about, partial(_set, "expr", f"vector({limit * factor:.6g})")
 
 
 def _changes(rule: Document) -> Iterator[tuple[str, Callable[[Document], None]]]:
@@ -82,6 +107,10 @@ def _written(text: str, start: int, end: int, instead: str) -> Iterator[tuple[st
 
 def _set(key: str, value: str, rule: Document) -> None:
     rule[key] = value
+
+
+def _is_equivalent(mutant: Mutant) -> bool:
+    return any(mutant.alert == alert and change in mutant.change for alert, change in _EQUIVALENT)
 
 
 class Hunt:
@@ -129,7 +158,7 @@ def main(alerts: list[str]) -> int:
         mutant
         for path in sorted((_GENERATED / "rules").glob("*.yml"))
         for mutant in mutants(path.name, yaml.safe_load(path.read_text()))
-        if not alerts or mutant.alert in alerts
+        if (not alerts or mutant.alert in alerts) and not _is_equivalent(mutant)
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         survivors = [mutant for mutant, alive in zip(found, pool.map(hunt.survives, found), strict=True) if alive]

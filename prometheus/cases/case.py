@@ -1,5 +1,6 @@
 """One promtool test: what is scraped, and what must follow at which moment."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from obslib import names
@@ -18,12 +19,23 @@ class Alerting:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Firing:
+    """All alerts that fire at a moment, and no other."""
+
+    at: str
+    alerts: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Value:
     """What an expression is at a moment; None: it has no value at all."""
 
     expression: str
     at: str
     value: float | None
+
+
+Check = Alerting | Firing | Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +53,7 @@ class Case:
 
     name: str
     series: dict[str, str]
-    checks: list[Alerting | Value]
+    checks: Sequence[Check]
     interval: str = "1m"
 
 

@@ -77,21 +77,33 @@ def cases(policy: Policy) -> list[Case]:
 def slow(policy: Policy) -> list[Case]:
     """What takes hours to tell."""
     del policy
-    series_held = written(foreign.HEAD_SERIES, **_PROMETHEUS)
-    steps = 9 * 60
+
+    def holds(instance: str) -> str:
+        return written(foreign.HEAD_SERIES, **{**_PROMETHEUS, "instance": instance})
+
+    def grows(first: int, a_minute: float) -> str:
+        return rising(a_minute, 9 * 60, start=first)
+
+    alert = "SeriesGrowthPredicted"
     return [
         Case(
-            name="series that grow as if a label had got out of hand are noticed a day ahead",
-            series={series_held: rising(120, steps, start=30_000)},
-            checks=[quiet("SeriesGrowthPredicted", "30m"), fires("SeriesGrowthPredicted", "8h", service="prometheus")],
-        ),
-        Case(
-            name="a Prometheus that fills slowly, or has just begun, is no leak",
+            name="series that will have doubled within a day, as if a label had got out of hand, are noticed",
             series={
-                series_held: rising(5, steps, start=30_000),
-                written(foreign.HEAD_SERIES, **{**_PROMETHEUS, "instance": "small"}): rising(20, steps),
+                holds("leaks"): grows(30_000, 120),
+                holds("doubles"): grows(30_000, 23),
+                holds("not-quite-doubles"): grows(30_000, 19),
+                holds("just-large"): grows(20_500, 25),
+                holds("not-quite-large"): grows(17_000, 25),
+                holds("fills-slowly"): grows(30_000, 5),
+                holds("has-just-begun"): grows(0, 20),
             },
-            checks=[quiet("SeriesGrowthPredicted", "8h")],
+            checks=[
+                quiet(alert, "60m"),
+                *(fires(alert, "70m", instance=large) for large in ("leaks", "doubles", "just-large")),
+                *(quiet(alert, "70m", instance=other) for other in ("not-quite-doubles", "not-quite-large")),
+                *(quiet(alert, "8h", instance=other) for other in ("fills-slowly", "has-just-begun")),
+                fires(alert, "8h", instance="leaks", service="prometheus"),
+            ],
         ),
     ]
 

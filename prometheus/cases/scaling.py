@@ -38,8 +38,9 @@ def _demand(service: Service) -> list[Case]:
             checks=[
                 desired(service, "1m", least),
                 quiet(OUT, "1m", **about),
-                desired(service, "70s", most),
-                fires(OUT, "80s", **about),
+                desired(service, "65s", most),
+                quiet(OUT, "65s", **about),
+                fires(OUT, "70s", **about),
                 quiet(IN, "10m", **about),
                 fires("ScaleNotConverging", "715s", **about),
             ],
@@ -65,6 +66,18 @@ def _demand(service: Service) -> list[Case]:
                 quiet(OUT, "6m", **about),
                 quiet("ScaleSignalMissing", "6m", **about),
             ],
+        ),
+        Case(
+            name=f"{name}: a signal that is not there is missed after a minute, where there is anybody to send it",
+            interval="5s",
+            series={up(service): f"1x{STEPS}"},
+            checks=[quiet("ScaleSignalMissing", "55s", **about), fires("ScaleSignalMissing", "70s", **about)],
+        ),
+        Case(
+            name=f"{name}: of no replicas no signal is missed",
+            interval="5s",
+            series={written(foreign.AUTOSCALER_REPLICAS, **service.identity): f"0x{STEPS}"},
+            checks=[quiet("ScaleSignalMissing", "10m", **about)],
         ),
         Case(
             name=f"{name}: no replica is given up while the error budget burns",

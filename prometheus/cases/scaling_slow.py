@@ -34,8 +34,8 @@ def _maxed_out(service: Service) -> list[Case]:
             interval="30s",
             series=_slow_story(service, most, 1.5 * most),
             checks=[
-                quiet("ScaleMaxedOut", "5m", **about),
-                fires("ScaleMaxedOut", "30m", **about),
+                quiet("ScaleMaxedOut", "14m", **about),
+                fires("ScaleMaxedOut", "17m", **about),
                 quiet("ScaleNotConverging", "30m", **about),
             ],
         ),
@@ -141,8 +141,8 @@ def _ineffective(service: Service) -> list[Case]:
             interval="30s",
             series=added | durations((0.1, 0.1)),
             checks=[
-                quiet("ScaleIneffective", "25m", **about),
-                fires("ScaleIneffective", "40m", **about),
+                quiet("ScaleIneffective", "36m", **about),
+                fires("ScaleIneffective", "38m", **about),
                 quiet("ScaleIneffective", "50m", **about),
             ],
         ),

@@ -1,5 +1,6 @@
 """Burning and exhausted budgets, and objectives that nobody counts."""
 
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from obslib import names
@@ -18,9 +19,10 @@ from prometheus.cases.case import (
     up,
     written,
 )
+from prometheus.durations import Duration
 from prometheus.policy import AVAILABILITY, EDGE, LATENCY, Policy, Service
 from prometheus.promql import bound, selector
-from prometheus.windows import WINDOWS
+from prometheus.windows import MIN_BAD_EVENTS, WINDOWS, Window
 
 BURN = "SLOErrorBudgetBurn"
 #: Requests a minute.
@@ -36,18 +38,26 @@ def cases(policy: Policy) -> list[Case]:
         found += [_outage(service, slo) for slo in objectives]
         if AVAILABILITY in objectives:
             found += [_one_error(service), _restart(service), _idle(service), _given_up(service), *_missing(service)]
+    for service in _first_available(policy):
+        found += [*_burn_edges(service, WINDOWS[:2], "50m", 120), *_budget_edges(service)]
     return found
+
+
+def _first_available(policy: Policy) -> list[Service]:
+    return [s for s in policy.promising() if s.objectives and s.objectives.availability][:1]
 
 
 def slow(policy: Policy) -> list[Case]:
     """Budgets that burn for hours, for each promise."""
-    return [
+    steady = [
         case
         for service in policy.promising()
         if service.objectives
         for slo, objective in service.objectives.by_name().items()
         for case in _steady(service, slo, objective)
     ]
+    edges = [case for service in _first_available(policy) for case in _burn_edges(service, WINDOWS[2:], "420m", 430)]
+    return [*steady, *edges]
 
 
 def _events(service: Service, slo: str, good: str, bad: str) -> dict[str, str]:
@@ -126,6 +136,40 @@ def _steady(service: Service, slo: str, objective: Fraction) -> list[Case]:
     ]
 
 
+def _burn_edges(service: Service, windows: Sequence[Window], at: str, steps: int) -> Iterator[Case]:
+    """A little over and under the limit of each window, and just enough bad events and not quite."""
+    assert service.objectives is not None
+    assert service.objectives.availability is not None
+    budget = float(1 - service.objectives.availability)
+    for window in windows:
+        about = {"service": service.name, "slo": AVAILABILITY, "window": window.long}
+        limit = float(window.factor) * budget
+        enough = MIN_BAD_EVENTS / (Duration.parse(window.short).milliseconds / 60_000)
+        for what, check, bad, every in (
+            ("a little faster than its limit", fires, 1.04 * limit * _BUSY, _BUSY),
+            ("a little slower than its limit", quiet, 0.96 * limit * _BUSY, _BUSY),
+            ("with just enough bad events", fires, 1.05 * enough, 1.05 * enough),
+            ("with not quite enough bad events", quiet, 0.95 * enough, 0.95 * enough),
+        ):
+            yield Case(
+                name=f"{service.name}, {AVAILABILITY}: the budget of {window.long} burns {what}",
+                series=_events(service, AVAILABILITY, rising(every - bad, steps), rising(bad, steps)),
+                checks=[check(BURN, at, **about)],
+            )
+
+
+def _budget_edges(service: Service) -> list[Case]:
+    """Thirty bad events a minute are a thousand after 35 minutes: a quarter of an hour later it is told."""
+    about = {"service": service.name, "slo": AVAILABILITY}
+    return [
+        Case(
+            name=f"{service.name}, {AVAILABILITY}: a budget is spent when a thousand events can tell",
+            series=_events(service, AVAILABILITY, constant(0, 80), rising(30, 80)),
+            checks=[quiet("SLOBudgetExhausted", "49m", **about), fires("SLOBudgetExhausted", "52m", **about)],
+        )
+    ]
+
+
 def _one_error(service: Service) -> Case:
     about = {"service": service.name, "slo": AVAILABILITY}
     return Case(
@@ -189,8 +233,8 @@ def _missing(service: Service) -> list[Case]:
             name=f"{service.name}: scraped, but its requests are not counted",
             series={up(service): constant(1, 60)},
             checks=[
-                quiet("SLOSignalMissing", "5m", **about),
-                fires("SLOSignalMissing", "30m", **about),
+                quiet("SLOSignalMissing", "9m", **about),
+                fires("SLOSignalMissing", "12m", **about),
                 *([fires("SLOSignalMissing", "30m", **{**about, "slo": LATENCY})] if _has_latency(service) else []),
             ],
         ),

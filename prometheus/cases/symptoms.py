@@ -23,13 +23,21 @@ def weekly(policy: Policy) -> list[Case]:
     service = next(iter(policy.services.values()))
     week, evening = 7 * 24 * 60, 60
     before = rising(600, week)
+    over, under = (Service(name=f"{service.name}-{name}") for name in ("over", "under"))
     return [
         Case(
-            name="traffic that falls to a twentieth of last week's is missed",
-            series={answers(service): f"{before} {600 * week}+30x{evening}"},
+            name="traffic that falls to a twentieth of last week's, or from just more than one a second, is missed",
+            series={
+                answers(service): f"{before} {600 * week}+30x{evening}",
+                answers(over): f"{rising(63, week)} {63 * week}x{evening}",
+                answers(under): f"{rising(57, week)} {57 * week}x{evening}",
+            },
             checks=[
                 quiet("TrafficDropped", f"{week}m"),
                 fires("TrafficDropped", f"{week + 40}m", service=service.name),
+                quiet("TrafficDropped", f"{week + 15}m", service=over.name),
+                fires("TrafficDropped", f"{week + 25}m", service=over.name),
+                quiet("TrafficDropped", f"{week + 40}m", service=under.name),
             ],
         ),
         Case(

@@ -3,6 +3,8 @@
 import json
 import re
 import urllib.parse
+from collections.abc import Mapping
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from tests.grafana.boards import (
     prometheus_queries,
     recorded_series,
 )
+from tests.prometheus.expressions import is_exposed, metrics_in
 
 BOARDS = committed()
 MACROS = {"__rate_interval", "__range"}
@@ -309,6 +312,7 @@ def test_grafana_draws_with_the_interval_that_prometheus_scrapes_with() -> None:
     assert prometheus["jsonData"]["timeInterval"] == settings["global"]["scrape_interval"] == "5s"
 
 
+@cache
 def rules() -> list[Json]:
     """Every rule of the generated files."""
     groups = [group for path in sorted(RULES.glob("*.yml")) for group in yaml.safe_load(path.read_text())["groups"]]
@@ -321,6 +325,47 @@ def test_every_recorded_series_that_is_read_is_recorded() -> None:
     read = {name for asked in prometheus_queries() for name in recorded_series(asked.expression)}
 
     assert read <= recorded
+
+
+@pytest.mark.parametrize("asked", [*prometheus_queries(), *annotation_queries()], ids=str)
+def test_every_metric_is_one_that_somebody_exposes(asked: Asked) -> None:
+    """obslib, the demo, another program or a rule: with a misspelt one the failure has the panel's name."""
+    made = {rule["record"] for rule in rules() if "record" in rule}
+
+    assert {
+        name for name in metrics_in(re.sub(r"\$\w+", "1m", asked.expression)) if not is_exposed(name, made)
+    } == set()
+
+
+#: What an expression must have in it for a unit to be right.
+SHOWN_BY: Mapping[str, str] = {
+    "s": r"_seconds|:seconds",
+    "d": r"_remaining:ratio",
+    "bytes": r"^(?!.*rate\().*_bytes",
+    "Bps": r"rate\(\w*_bytes",
+    "reqps": r"rate\(http_(server|client)_request|:rate5m",
+    "ops": r"rate\(",
+    "percentunit": r"/|:ratio|:avg2m|rate\(\w+_seconds_sum",
+    "currencyEUR": r"_euros",
+}
+#: The unit that a whole expression of a kind must have.
+SHOWN_AS: Mapping[str, str] = {
+    r"^histogram_quantile\(": "s",
+    r"^(sum|max|min)( by \([\w, ]+\))? \(?\w+_bytes\{[^}]*\}\)$": "bytes",
+    r"^service:(slo|process)_\w+:ratio\w*(\{[^}]*\})?$": "percentunit",
+}
+
+
+def test_units_fit_names(board: Json) -> None:
+    """Seconds are shown as seconds, bytes as bytes, shares as per cent: the metrics' names say what they are."""
+    for panel in panels(board):
+        unit = panel["fieldConfig"]["defaults"].get("unit")
+        for target in panel["targets"]:
+            expression = " ".join(target.get("expr", "").split())
+            assert re.search(SHOWN_BY.get(unit, ""), expression), f"{panel['title']}: {unit} of {expression}"
+            if panel["type"] not in {"table", *WITHOUT_UNIT}:
+                for kind, expected in SHOWN_AS.items():
+                    assert not re.search(kind, expression) or unit == expected, f"{panel['title']}: {unit}"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import yaml
 from demo_service import metrics
 from demo_service.capacity import DEFAULT
 from obslib import names
-from prometheus import foreign, recorded
+from prometheus import recorded
 from prometheus.cases.case import Alerting
 from prometheus.durations import Clock, Duration
 from prometheus.files import alerts, everything, rule_groups
@@ -28,6 +28,7 @@ from stack.plan import Plan
 from stack.ports import PREFERRED
 from stack.state import StateDirectory
 from tests.docs.blocks import BLOCKS, Block
+from tests.prometheus.expressions import is_exposed, metrics_in
 from tests.prometheus.test_policy import GOOD
 
 ROOT = Path(__file__).parents[2]
@@ -229,34 +230,12 @@ def test_every_alert_is_tested_to_fire_and_not_to_fire() -> None:
     assert {check.alert for check in checks if not check.fires} == every - {"Watchdog"}
 
 
-GROUPING = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)")
-LITERALS = re.compile(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|offset \w+')
-KEYWORDS = {"and", "or", "unless", "bool", "Inf"}
-AGGREGATIONS = {"sum", "count", "max", "avg", "min", "topk"}
-
-
-def metrics_in(expression: str) -> set[str]:
-    """The names of metrics in an expression."""
-    bare = GROUPING.sub(" ", LITERALS.sub(" ", expression))
-    words = re.findall(r"([a-zA-Z_][\w:]*)\s*(\(?)", bare)
-    functions_too = {word for word, called in words if called != "("}
-    return functions_too - KEYWORDS - AGGREGATIONS
-
-
-def exposed(metric: str, made: set[str]) -> bool:
-    """Whether a rule makes a metric, obslib or a program named in `foreign` exposes it, or it is a queue's length."""
-    own = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)}
-    theirs = {value for name, value in vars(foreign).items() if name.isupper() and isinstance(value, str)}
-    queues = {s.scaling.backlog.metric for s in COMMITTED.scaling() if s.scaling and s.scaling.backlog}
-    return metric in made | theirs | queues or re.sub(r"_(bucket|count|sum)$", "", metric) in own
-
-
 def test_rules_read_only_what_somebody_exposes() -> None:
     """obslib, a program that is named in `foreign`, the policy's own queue, or another rule."""
     made = {rule["record"] for rule in rules() if "record" in rule}
     read_by_rules = {metric for rule in rules() for metric in metrics_in(rule["expr"])}
 
-    assert {metric for metric in read_by_rules if not exposed(metric, made)} == set()
+    assert {metric for metric in read_by_rules if not is_exposed(metric, made)} == set()
 
 
 RUNBOOK_QUERIES = [block for block in BLOCKS if block.language == "promql"]
@@ -267,7 +246,7 @@ def test_a_runbooks_query_reads_what_there_is(block: Block) -> None:
     """In the night nobody should have to find out that a metric is called otherwise."""
     made = {rule["record"] for rule in rules() if "record" in rule}
 
-    assert {metric for metric in metrics_in(block.text) if not exposed(metric, made)} == set()
+    assert {metric for metric in metrics_in(block.text) if not is_exposed(metric, made)} == set()
 
 
 def _is_series(name: str, value: object) -> bool:
