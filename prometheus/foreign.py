@@ -27,6 +27,7 @@ FIRING: Final = 'alertstate="firing"'
 # Alertmanager
 NOTIFICATIONS_SENT: Final = "alertmanager_notifications_total"
 NOTIFICATIONS_FAILED: Final = "alertmanager_notifications_failed_total"
+ALERTMANAGER_CONFIG_RELOADED: Final = "alertmanager_config_last_reload_successful"
 LABEL_INTEGRATION: Final = "integration"
 
 # prometheus_client, about the process it runs in

@@ -14,10 +14,14 @@ _MIN_SERIES = 20_000
 def groups(policy: Policy, clock: Clock) -> list[Group]:
     """The same for every policy but for the server's limits."""
     lost = [
-        _lost("SpansDropped", names.SPANS_DROPPED, names.LABEL_REASON, "spans", TICKET, clock),
-        _lost("LogLinesDropped", names.LOG_LINES_DROPPED, names.LABEL_REASON, "log lines", TICKET, clock),
-        _lost("TelemetryErrors", names.INTERNAL_ERRORS, names.LABEL_SIGNAL, "errors inside telemetry", TICKET, clock),
-        _lost("LabelBudgetSpent", names.LABEL_SETS_OVERFLOWED, names.LABEL_METRIC, "label sets beyond", INFO, clock),
+        _lost("SpansDropped", names.SPANS_DROPPED, names.LABEL_REASON, "loses spans", TICKET, clock),
+        _lost("LogLinesDropped", names.LOG_LINES_DROPPED, names.LABEL_REASON, "loses log lines", TICKET, clock),
+        _lost(
+            "TelemetryErrors", names.INTERNAL_ERRORS, names.LABEL_SIGNAL, "has errors in its telemetry", TICKET, clock
+        ),
+        _lost(
+            "LabelBudgetSpent", names.LABEL_SETS_OVERFLOWED, names.LABEL_METRIC, "has spent a label budget", INFO, clock
+        ),
         _name_disagrees(clock),
     ]
     return [
@@ -57,8 +61,8 @@ def _lost(name: str, metric: str, label: str, what: str, severity: str, clock: C
         severity,
         clock=clock,
         lasting="5m",
-        summary=f"{{{{ $labels.service }}}}: {what} ({{{{ $labels.{label} }}}})",
-        description=f"{{{{ $value | humanize }}}} {what} in {clock('5m')}, by {label}: {{{{ $labels.{label} }}}}.",
+        summary=f"{{{{ $labels.service }}}} {what} ({{{{ $labels.{label} }}}})",
+        description=f"{{{{ $value | humanize }}}} in {clock('5m')}; {label}: {{{{ $labels.{label} }}}}.",
     )
 
 
@@ -68,14 +72,14 @@ def _name_disagrees(clock: Clock) -> Alert:
     return _alert(
         "ServiceNameDisagrees",
         f"""
-            count {BY_SERVICE} ({names.TARGET_INFO})
-            unless {ON_SERVICE}
-            count {BY_SERVICE} ({renamed})
+            count by ({INSTANCE}) ({names.TARGET_INFO})
+            unless {ON_INSTANCE}
+            count by ({INSTANCE}) ({renamed})
         """,
         TICKET,
         clock=clock,
         lasting="10m",
-        summary="{{ $labels.service }} calls itself something else",
+        summary="{{ $labels.instance }} calls its service something else",
         description="What Prometheus calls {{ $labels.service }} has another service.name in its traces and logs: "
         "links from one to the other lead nowhere.",
     )
@@ -85,18 +89,22 @@ def _scraping(server: Server, clock: Clock) -> list[Alert]:
     return [
         _alert(
             "ScrapeNearSampleLimit",
-            f"max by (job, {INSTANCE}) ({foreign.SCRAPE_SAMPLES}) / {server.sample_limit} > {_NEARLY_FULL}",
+            _of_services(
+                f"max by (job, {INSTANCE}) ({foreign.SCRAPE_SAMPLES}) / {server.sample_limit} > {_NEARLY_FULL}"
+            ),
             TICKET,
             clock=clock,
             lasting="10m",
             summary="{{ $labels.instance }} has nearly as many series as Prometheus takes",
-            description=f"{{{{ $value | humanizePercentage }}}} of {server.sample_limit}: beyond it the whole scrape "
-            "is thrown away, and the replica counts as down.",
+            description=f"It has {{{{ $value | humanizePercentage }}}} of {server.sample_limit}: beyond that the whole "
+            "scrape is thrown away, and the replica counts as down.",
         ),
         _alert(
             "ScrapeSlow",
-            f"max by (job, {INSTANCE}) (avg_over_time({foreign.SCRAPE_DURATION}[{clock('5m')}])) "
-            f"> {_NEARLY_FULL} * {clock.seconds(server.scrape_timeout)}",
+            _of_services(
+                f"max by (job, {INSTANCE}) (avg_over_time({foreign.SCRAPE_DURATION}[{clock('5m')}])) "
+                f"> {_NEARLY_FULL} * {clock.seconds(server.scrape_timeout)}"
+            ),
             TICKET,
             clock=clock,
             lasting="10m",
@@ -107,11 +115,17 @@ def _scraping(server: Server, clock: Clock) -> list[Alert]:
     ]
 
 
+def _of_services(expression: str) -> str:
+    """Only of the policy's services: what else this Prometheus scrapes may have other limits."""
+    return f"{expression} and {ON_SERVICE} {recorded.POLICY}"
+
+
 def _platform(clock: Clock) -> Alert:
     return _alert(
         "PlatformDown",
+        # A target without `service` is somebody else's.
         f"""
-            count {BY_SERVICE} ({foreign.UP})
+            count {BY_SERVICE} ({foreign.UP}{{{names.LABEL_SERVICE}!=""}})
             unless {ON_SERVICE}
             {recorded.POLICY}
             unless {ON_SERVICE}
@@ -126,17 +140,16 @@ def _platform(clock: Clock) -> Alert:
 
 
 def _growth(clock: Clock) -> Alert:
-    series = f"max by ({names.LABEL_INSTANCE}) ({foreign.HEAD_SERIES})"
-    predicted = f"predict_linear({foreign.HEAD_SERIES}[{clock('6h')}], {clock.seconds('1d')})"
+    series = f"max by ({INSTANCE}) ({foreign.HEAD_SERIES})"
+
+    def doubles(window: str) -> str:
+        predicted = f"predict_linear({foreign.HEAD_SERIES}[{clock(window)}], {clock.seconds('1d')})"
+        return f"max by ({INSTANCE}) ({predicted}) > {ON_INSTANCE} 2 * {series}"
+
     return _alert(
         "SeriesGrowthPredicted",
-        f"""
-            max by ({INSTANCE}) ({predicted})
-            > on ({names.LABEL_INSTANCE}) group_left ()
-            2 * {series}
-            and on ({names.LABEL_INSTANCE})
-            {series} > {_MIN_SERIES}
-        """,
+        # A deploy is a step, after which the last half hour is level.
+        f"\nand {ON_INSTANCE}\n".join((doubles("6h"), doubles("30m"), f"{series} > {_MIN_SERIES}")),
         TICKET,
         clock=clock,
         lasting="1h",
@@ -166,12 +179,16 @@ def _rules_fail(clock: Clock) -> Alert:
 def _reload(clock: Clock) -> Alert:
     return _alert(
         "ConfigReloadFailed",
-        f"max by ({INSTANCE}) ({foreign.CONFIG_RELOADED}) == 0",
+        f"""
+            max by ({INSTANCE}) ({foreign.CONFIG_RELOADED}) == 0
+            or
+            max by ({INSTANCE}) ({foreign.ALERTMANAGER_CONFIG_RELOADED}) == 0
+        """,
         TICKET,
         clock=clock,
         lasting="5m",
-        summary="Prometheus refuses its configuration",
-        description="It goes on with the last one that was good; a change of rules or targets has no effect.",
+        summary="{{ $labels.instance }} refuses its configuration",
+        description="It goes on with the last one that was good; what was changed since has no effect.",
     )
 
 

@@ -19,6 +19,9 @@ _LABEL_VALUE: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _OBJECT_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LONGEST_HPA_PERIOD: Final = Duration.parse("30m")
 _LONGEST_HPA_WINDOW: Final = Duration.parse("1h")
+_LONGEST_SCRAPE_INTERVAL: Final = Duration.parse("15s")
+#: A window with fewer can tell nothing.
+_LEAST_SCRAPES: Final = 4
 _METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
@@ -106,6 +109,12 @@ class _PolicyReader(Reader):
         )
         if server.scrape_timeout > server.scrape_interval:
             self.complain(fields["scrape_timeout"], "longer than scrape_interval, which Prometheus refuses.")
+        if server.scrape_interval > _LONGEST_SCRAPE_INTERVAL:
+            self.complain(
+                fields["scrape_interval"],
+                f"{server.scrape_interval} is too long: alerts look at the last 30s, where there must be two scrapes. "
+                f"Scrape every {_LONGEST_SCRAPE_INTERVAL} or more often.",
+            )
         return server
 
     def _links(self, at: Located) -> Links | None:
@@ -131,7 +140,7 @@ class _PolicyReader(Reader):
             namespace=self._label_value(fields["namespace"]) if "namespace" in fields else "",
             objectives=self._objectives(fields["slo"], server, edge) if "slo" in fields else None,
             edge=edge,
-            scaling=self._scaling(fields["scaling"], name, known) if "scaling" in fields else None,
+            scaling=self._scaling(fields["scaling"], name, known, server) if "scaling" in fields else None,
         )
 
     def _objectives(self, at: Located, server: Server | None, edge: Edge | None) -> Objectives:
@@ -197,7 +206,7 @@ class _PolicyReader(Reader):
             probed=self._truth(fields["probed"]) if "probed" in fields else False,
         )
 
-    def _scaling(self, at: Located, service: str, known: tuple[str, ...]) -> Scaling:
+    def _scaling(self, at: Located, service: str, known: tuple[str, ...], server: Server | None) -> Scaling:
         signals = ("in_flight_per_replica", "cpu", "backlog")
         times = ("cpu_hold", "scale_out_after", "scale_in_after", "scale_out_cooldown", "scale_in_cooldown")
         steps = ("scale_out_step", "scale_in_step")
@@ -213,6 +222,9 @@ class _PolicyReader(Reader):
             **{name: self._duration(fields[name]) for name in times if name in fields},
             **{name: self._count(fields[name]) for name in steps if name in fields},
         }
+        for window in ("cpu_hold", "scale_in_after"):
+            if server and window in fields:
+                self._window(fields[window], server.scrape_interval)
         return Scaling(
             min_replicas=least,
             max_replicas=most,
@@ -221,6 +233,11 @@ class _PolicyReader(Reader):
             backlog=self._backlog(fields["backlog"], service, known) if "backlog" in fields else None,
             **given,
         )
+
+    def _window(self, at: Located, scrape_interval: Duration) -> None:
+        least = Duration(_LEAST_SCRAPES * scrape_interval.milliseconds)
+        if self._duration(at) < least:
+            self.complain(at, f"too short to tell anything, with a scrape every {scrape_interval}; {least} or more.")
 
     def _backlog(self, at: Located, service: str, known: tuple[str, ...]) -> Backlog:
         fields = self.fields(at, required=("metric", "jobs_per_replica"), optional=("reported_by",))

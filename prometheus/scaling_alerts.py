@@ -142,9 +142,9 @@ def health(clock: Clock) -> list[Alert]:
                 {running} > 0
             """,
             TICKET,
-            "{{ $labels.service }}: a signal for its scaling is missing",
-            "{{ $value }} of the signals are absent, not a number, or not reported by every replica. Until they are "
-            "back replicas are added if need be, and none is taken away.",
+            "{{ $labels.service }}: signals for its scaling are missing",
+            "Missing are {{ $value }}: absent, not a number, or not reported by every replica. Until they are back "
+            "replicas are added if need be, and none is taken away.",
             lasting=clock("1m"),
         ),
     ]

@@ -167,7 +167,7 @@ def _burn_alerts(clock: Clock) -> list[Alert]:
                 kind=SYMPTOM,
                 labels={"window": window.long},
                 summary="{{ $labels.service }} burns its {{ $labels.slo }} budget "
-                f"{factor} times as fast as it may, or faster",
+                f"{f'{factor} times ' if window.factor > 1 else ''}as fast as it may, or faster",
                 description="{{ $value | humanizePercentage }} of the events of the last "
                 f"{long} broke the {{{{ $labels.slo }}}} objective, and those of the last {short} still do.",
                 dashboard=links.SLO,
@@ -182,7 +182,7 @@ def _budget_alerts(clock: Clock) -> list[Alert]:
         Alert(
             name="SLOBudgetExhausted",
             expression=lines(f"""
-                {recorded.BUDGET_REMAINING} <= 0
+                1 - {recorded.BUDGET_REMAINING} >= 1
                 and {_ON_SLO}
                 {recorded.PERIOD_EVENTS} > {_MIN_PERIOD_EVENTS}
             """),
@@ -190,7 +190,7 @@ def _budget_alerts(clock: Clock) -> list[Alert]:
             severity=TICKET,
             kind=SYMPTOM,
             summary="{{ $labels.service }} has spent its {{ $labels.slo }} budget",
-            description="{{ $value | humanizePercentage }} of the period's budget is left. Until it recovers, "
+            description='It has spent {{ $value | printf "%.2f" }} times the budget of the period. Until it recovers, '
             "reliability goes before features.",
             dashboard=links.SLO,
             runbook="slo",

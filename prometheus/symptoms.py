@@ -43,7 +43,7 @@ def _down(clock: Clock) -> Alert:
         severity=PAGE,
         kind=SYMPTOM,
         summary="{{ $labels.service }} is down",
-        description="None of its {{ $value }} replicas has answered a scrape for " + f"{clock('1m')}.",
+        description="No replica ({{ $value }} are known) has answered a scrape for " + f"{clock('1m')}.",
         dashboard=links.FLEET,
         runbook="service",
     )
@@ -125,7 +125,7 @@ def _traffic(clock: Clock) -> Alert:
         severity=TICKET,
         kind=SYMPTOM,
         summary="{{ $labels.service }} gets a fraction of last week's requests",
-        description="{{ $value | humanize }} requests a second arrive, less than a fifth of what came at this hour "
+        description='{{ $value | printf "%.2f" }} requests a second arrive, not a fifth of what came at this hour '
         "a week ago. Nothing fails, because nothing asks.",
         dashboard=links.SERVICE,
         runbook="service",

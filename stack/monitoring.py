@@ -33,7 +33,7 @@ def prometheus(plan: Plan, component: Component) -> ProcessSpec:
             f"--config.file={settings}",
             f"--storage.tsdb.path={plan.state.data / 'prometheus'}",
             "--storage.tsdb.retention.time=15d",
-            "--storage.tsdb.retention.size=2GB",
+            "--storage.tsdb.retention.size=8GB",
             f"--web.listen-address={HOST}:{plan.ports['prometheus']}",
             "--enable-feature=exemplar-storage",
             # What was lost on its way, or sent before Alertmanager was found, comes again.

@@ -38,13 +38,14 @@ _ABOVE_NOTHING: Final = re.compile(r"> 0(?![\w.])")
 _EQUIVALENT: Final = {
     ("AlertDeliveryFailing", "> 1.5"): "it counts messages: between one and two any limit will do",
     ("AlertDeliveryFailing", "< 1"): "it counts Alertmanagers",
-    ("ScaleFlapping", "> 3 ->"): "it counts turns, and 3.6 is as good as 3",
+    ("ScaleFlapping", "-> 3.6"): "it counts turns, and 3.6 is as good as 3",
     ("DependencyFailing", "[5m])) > 0 ->"): "nothing divided by nothing is more than no limit",
     ("DatabaseFailing", "[5m])) > 0 ->"): "the same",
     ("ReplicaErrorsOutlier", "rate5m > 0 ->"): "the same",
     ("SLOSignalMissing", "service:up:count > 0"): "who counts none of a service has no such series",
     ("ServiceScaleInPossible", ">= 54 -> 45"): "the first sample says what runs, and is as old as the window by then",
     ("ServiceScaleOutNeeded", "5s -> 3s333ms"): "a step is five seconds",
+    ("SLOBudgetExhausted", "1 - service:slo"): "a share of one is the whole",
     ("ScaleIneffective", "2m -> 1m20s"): "its case has steps of thirty seconds",
 }
 _FACTORS: Final = (1.2, 1 / 1.2)

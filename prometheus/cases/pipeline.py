@@ -41,6 +41,12 @@ def cases(policy: Policy) -> list[Case]:
             {written(foreign.CONFIG_RELOADED, **_PROMETHEUS): constant(1, _STEPS)},
         ),
         *_own(
+            "ConfigReloadFailed",
+            {written(foreign.ALERTMANAGER_CONFIG_RELOADED, **_PROMETHEUS): constant(0, _STEPS)},
+            {written(foreign.ALERTMANAGER_CONFIG_RELOADED, **_PROMETHEUS): constant(1, _STEPS)},
+            what="Alertmanager",
+        ),
+        *_own(
             "AlertDeliveryFailing",
             {written(foreign.ALERTMANAGERS, **_PROMETHEUS): constant(0, _STEPS)},
             {written(foreign.ALERTMANAGERS, **_PROMETHEUS): constant(1, _STEPS)},
@@ -96,12 +102,15 @@ def slow(policy: Policy) -> list[Case]:
                 holds("not-quite-large"): grows(17_000, 25),
                 holds("fills-slowly"): grows(30_000, 5),
                 holds("has-just-begun"): grows(0, 20),
+                # Every replica is another for ten minutes, and then there are the old ones' series and the new ones'.
+                holds("is-deployed-to"): f"30000x120 30000+3000x10 60000x{9 * 60 - 130}",
             },
             checks=[
                 quiet(alert, "60m"),
                 *(fires(alert, "70m", instance=large) for large in ("leaks", "doubles", "just-large")),
                 *(quiet(alert, "70m", instance=other) for other in ("not-quite-doubles", "not-quite-large")),
                 *(quiet(alert, "8h", instance=other) for other in ("fills-slowly", "has-just-begun")),
+                *(quiet(alert, f"{minute}m", instance="is-deployed-to") for minute in range(130, 260, 10)),
                 fires(alert, "8h", instance="leaks", service="prometheus"),
             ],
         ),
@@ -133,6 +142,17 @@ def _name(service: Service) -> list[Case]:
             checks=[fires("ServiceNameDisagrees", "20m", service=service.name)],
         ),
         Case(
+            name="one replica of two that has another name is found out",
+            series={
+                series(names.TARGET_INFO, service, "a", **{called: service.name}): constant(1, _STEPS),
+                series(names.TARGET_INFO, service, "b", **{called: "somebody-else"}): constant(1, _STEPS),
+            },
+            checks=[
+                quiet("ServiceNameDisagrees", "20m", instance="a"),
+                fires("ServiceNameDisagrees", "20m", service=service.name, instance="b"),
+            ],
+        ),
+        Case(
             name="a service that calls itself what Prometheus calls it is left alone",
             series={series(names.TARGET_INFO, service, **{called: service.name}): constant(1, _STEPS)},
             checks=[quiet("ServiceNameDisagrees", "20m", service=service.name)],
@@ -150,8 +170,11 @@ def _samples(policy: Policy, service: Service) -> list[Case]:
             checks=[quiet("ScrapeNearSampleLimit", "5m"), fires("ScrapeNearSampleLimit", "20m", service=service.name)],
         ),
         Case(
-            name="half of them are not",
-            series={samples: constant(round(0.5 * limit), _STEPS)},
+            name="half of them are not, and what is scraped beside the services may have another limit",
+            series={
+                samples: constant(round(0.5 * limit), _STEPS),
+                written(foreign.SCRAPE_SAMPLES, job="others", instance="other"): constant(2 * limit, _STEPS),
+            },
             checks=[quiet("ScrapeNearSampleLimit", "20m")],
         ),
     ]
@@ -187,9 +210,12 @@ def _platform() -> list[Case]:
             ],
         ),
         Case(
-            name="and nothing while it is up",
-            series={up(platform): constant(1, _STEPS)},
-            checks=[quiet("PlatformDown", "20m", service="jaeger")],
+            name="and nothing while it is up, and of what belongs to somebody else",
+            series={
+                up(platform): constant(1, _STEPS),
+                written(foreign.UP, job="others", instance="other"): constant(0, _STEPS),
+            },
+            checks=[quiet("PlatformDown", "20m")],
         ),
     ]
 
