@@ -26,6 +26,7 @@ from stack.processes import PAYMENTS, SHOP, WORKER
 from stack.state import ROOT, write_atomically
 from tests.docs.blocks import BLOCKS
 from tests.integration.conftest import a_directory
+from tests.integration.faults import Faults
 from tests.integration.made_up import MadeUp
 from tests.integration.running import RunningStack, eventually, frozen, running
 from tests.integration.test_rules import run
@@ -242,23 +243,6 @@ class Configuration:
             yield
         finally:
             self._stack.state.write_secret(path, before)
-
-
-class Faults:
-    """The demo's own fault endpoint."""
-
-    def __init__(self, stack: RunningStack) -> None:
-        self._stack = stack
-        self._person = {"Authorization": f"Bearer {stack.state.faults_token.read_text().strip()}"}
-
-    def set(self, process: str, **fault: float) -> None:
-        url = f"{self._stack.process_url(process)}/faults"
-        body = {"duration_seconds": 3600, **fault}
-        self._stack.http.put(url, json=body, headers=self._person).raise_for_status()
-
-    def clear(self, process: str) -> None:
-        url = f"{self._stack.process_url(process)}/faults"
-        self._stack.http.delete(url, headers=self._person).raise_for_status()
 
 
 def test_every_alert_fires_and_ends(components: Mapping[str, Component], request: pytest.FixtureRequest) -> None:

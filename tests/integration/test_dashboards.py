@@ -1,5 +1,7 @@
 """No dead panels: what the dashboards ask, asked of a real Prometheus that scrapes the shop under load."""
 
+import contextlib
+import json
 import math
 import os
 import re
@@ -7,11 +9,13 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from grafana import uids
 from grafana.promql import EVERY_INSTANCE
@@ -19,9 +23,12 @@ from obslib import names
 from prometheus import foreign, generate
 from stack.components.catalogue import Component
 from stack.processes import SHOP, WORKER
+from stack.state import write_atomically
 from tests.grafana.boards import Asked, annotation_queries, committed, panels, prometheus_queries
+from tests.integration.faults import Faults
 from tests.integration.running import RunningStack, eventually, running
 from tests.integration.traffic import Traffic
+from tests.obslib.processes import Server, serving
 
 LOAD_RPS = 20
 LOAD_SECONDS = 600
@@ -32,9 +39,7 @@ TIME_SCALE = "1/5"
 #: Until the slowest of those has a number; no statement about speed.
 PATIENCE_SECONDS = 240.0
 
-NO_STREAMS = "no route of the shop answers in several pieces"
-NO_WEBSOCKETS = "the shop has no WebSocket"
-NO_TASKS = "no route of the shop leaves work for after the response"
+NOT_IN_SHOP = "the shop has no streams, WebSockets and background tasks; another service has"
 ONLY_DOTS = "asked for its exemplars"
 ONE_WEEK = "this Prometheus is minutes old"
 #: Queries without data in a healthy shop, by dashboard, panel and letter, with the reason. One that has data fails, too.
@@ -44,14 +49,14 @@ SILENT: Mapping[tuple[str, str, str], str] = {
     (uids.SERVICE, "Durations", "B"): ONLY_DOTS,
     (uids.DEPENDENCIES, "Calls by host, p95", "B"): ONLY_DOTS,
     (uids.DEPENDENCIES, "Operations, p95", "B"): ONLY_DOTS,
-    (uids.SERVICE, "Time to first byte, p95", "A"): NO_STREAMS,
-    (uids.SERVICE, "Background tasks", "A"): NO_TASKS,
-    (uids.SERVICE, "Background tasks, p95", "A"): NO_TASKS,
-    (uids.SERVICE, "Background tasks that failed", "A"): NO_TASKS,
-    (uids.SERVICE, "Open WebSockets", "A"): NO_WEBSOCKETS,
-    (uids.SERVICE, "WebSocket messages", "A"): NO_WEBSOCKETS,
-    (uids.SERVICE, "WebSocket lifetime, p50", "A"): NO_WEBSOCKETS,
-    (uids.SERVICE, "WebSockets closed", "A"): NO_WEBSOCKETS,
+    (uids.SERVICE, "Time to first byte, p95", "A"): NOT_IN_SHOP,
+    (uids.SERVICE, "Background tasks", "A"): NOT_IN_SHOP,
+    (uids.SERVICE, "Background tasks, p95", "A"): NOT_IN_SHOP,
+    (uids.SERVICE, "Background tasks that failed", "A"): NOT_IN_SHOP,
+    (uids.SERVICE, "Open WebSockets", "A"): NOT_IN_SHOP,
+    (uids.SERVICE, "WebSocket messages", "A"): NOT_IN_SHOP,
+    (uids.SERVICE, "WebSocket lifetime, p50", "A"): NOT_IN_SHOP,
+    (uids.SERVICE, "WebSockets closed", "A"): NOT_IN_SHOP,
 }
 #: Those that have data while something goes wrong, and else none.
 ONLY_IN_TROUBLE: Mapping[tuple[str, str, str], str] = {
@@ -180,6 +185,112 @@ def test_menus_have_choices(busy: RunningStack) -> None:
             answer = busy.http.get(url, params={"match[]": substituted(series, SHOP)})
             assert answer.status_code == httpx.codes.OK, answer.text
             assert bool(answer.json()["data"]) == (variable["name"] != "namespace"), (uid, variable["name"])
+
+
+def test_what_a_line_is_named_after_is_there(busy: RunningStack) -> None:
+    """Each label in a legend is on each line that shows something: what nobody sets would be a gap in every name."""
+    for uid, board in committed().items():
+        for panel in panels(board):
+            for target in panel["targets"]:
+                wanted = set(re.findall(r"{{\s*(\w+)\s*}}", target.get("legendFormat", "")))
+                if not wanted or target["datasource"]["type"] != "prometheus":
+                    continue
+                asked = Asked(
+                    uid=uid,
+                    panel=panel["title"],
+                    ref_id=target["refId"],
+                    expression=target["expr"],
+                    instant=target["instant"],
+                )
+                for series in answers(busy, asked, about(asked)):
+                    if any(float(value) for _, value in series.get("values") or [series["value"]]):
+                        assert wanted - {names.LABEL_NAMESPACE} <= set(series["metric"]), asked
+
+
+CHAT = """
+import asyncio
+import obslib
+from fastapi import BackgroundTasks, FastAPI, WebSocket
+from fastapi.responses import StreamingResponse
+
+app = FastAPI()
+obslib.instrument(app)
+
+@app.get("/lines")
+async def lines():
+    async def written():
+        for line in range(3):
+            yield f"{line}\\n"
+            await asyncio.sleep(0)
+    return StreamingResponse(written())
+
+async def greet(fails: bool):
+    if fails:
+        raise ValueError("nobody is there")
+
+@app.post("/greetings")
+async def greetings(tasks: BackgroundTasks, fails: bool = False):
+    tasks.add_task(greet, fails)
+
+@app.websocket("/rooms")
+async def rooms(socket: WebSocket):
+    await socket.accept()
+    async for text in socket.iter_text():
+        await socket.send_text(text)
+"""
+
+
+def test_other_kinds_of_services_have_their_panels(busy: RunningStack, tmp_path: Path) -> None:
+    """Streams, background tasks and WebSockets, of a service that is no shop: nothing that is silent there is here."""
+    left = {asked for asked in prometheus_queries() if SILENT.get(place(asked)) == NOT_IN_SHOP}
+    assert left
+
+    def no_more_silent(server: Server) -> bool:
+        server.get("/lines")
+        server.get("/greetings", method="POST")
+        with contextlib.suppress(ConnectionError):  # a task that fails breaks the connection off, the answer being sent
+            server.get("/greetings?fails=true", method="POST")
+        with connect(f"ws{server.url.removeprefix('http')}/rooms") as socket:
+            socket.send("hello")
+            assert socket.recv() == "hello"
+        left.difference_update({asked for asked in left if has_data(answers(busy, asked, "chat"))})
+        return not left
+
+    with serving(CHAT, tmp_path, OTEL_SERVICE_NAME="chat") as server, scraped(busy, "chat", server.url):
+        eventually(lambda: no_more_silent(server), "the other service's panels have data", PATIENCE_SECONDS)
+
+
+@contextmanager
+def scraped(stack: RunningStack, service: str, url: str) -> Iterator[None]:
+    """One target more."""
+    path = stack.state.platform_targets
+    before = path.read_text()
+    target = {"targets": [url.removeprefix("http://")], "labels": {"service": service, "replica": f"{service}-1"}}
+    write_atomically(path, json.dumps([*json.loads(before), target]))
+    try:
+        yield
+    finally:
+        write_atomically(path, before)
+
+
+def test_trouble_shows(busy: RunningStack) -> None:
+    """What is silent while all is well speaks when something fails, and the alert is marked on every graph."""
+    faults, left = Faults(busy), set(ONLY_IN_TROUBLE)
+    for replica in ("shop-1", "shop-2"):
+        faults.set(replica, error_rate=0.5)
+    marks = {asked for asked in annotation_queries() if asked.uid == uids.SERVICE and asked.ref_id == "Alerts"}
+    assert marks
+
+    def all_speak() -> bool:
+        asked = [*marks, *(one for one in prometheus_queries() if place(one) in left)]
+        return all(has_data(answers(busy, one, SHOP)) for one in asked)
+
+    try:
+        with Traffic(busy.url):
+            eventually(all_speak, "trouble shows", PATIENCE_SECONDS)
+    finally:
+        for replica in ("shop-1", "shop-2"):
+            faults.clear(replica)
 
 
 def test_dots_lead_to_traces_that_jaeger_has(busy: RunningStack) -> None:
