@@ -26,7 +26,6 @@ def groups(policy: Policy, clock: Clock) -> list[Group]:
     if not scaling:
         return []
     deciding: list[Record | Alert] = [
-        *[rule for service in scaling for rule in _bounds(service)],
         _running(scaling),
         *[rule for service in scaling for rule in _demands(service, policy.server, clock)],
         _complete(),
@@ -38,6 +37,11 @@ def groups(policy: Policy, clock: Clock) -> list[Group]:
     # As often as replicas are scraped: a spike waits for nothing else.
     every = clock(policy.server.scrape_interval)
     return [
+        Group(
+            name="obslib_scaling_bounds",
+            interval=clock("15s"),
+            rules=[rule for service in scaling for rule in _bounds(service)],
+        ),
         Group(name="obslib_scaling", interval=every, rules=deciding),
         Group(name="obslib_scaling_health", rules=scaling_alerts.health(clock)),
     ]
@@ -97,7 +101,7 @@ def _demands(service: Service, server: Server, clock: Clock) -> list[Record]:
     if scaling.in_flight_per_replica is not None:
         rules += _in_flight(service, scaling.in_flight_per_replica)
     if scaling.cpu is not None:
-        rules += _cpu(service, scaling.cpu, clock(scaling.cpu_hold), server.samples(scaling.cpu_hold))
+        rules += _cpu(service, scaling.cpu, clock(scaling.cpu_hold), server.samples(scaling.cpu_hold), clock)
     if scaling.backlog is not None:
         rules += _backlog(service, scaling.backlog)
     return rules
@@ -124,8 +128,10 @@ def _in_flight(service: Service, per_replica: Fraction) -> list[Record]:
     return _signal(service, "in_flight", demand=f"{demand} / {decimal(per_replica)}", reporting=reporting)
 
 
-def _cpu(service: Service, target: Fraction, hold: Duration, samples: int) -> list[Record]:
-    used = _finite(f"sum {BY_INSTANCE} (rate({selector(foreign.PROCESS_CPU, **service.identity)}[{hold}]))")
+def _cpu(service: Service, target: Fraction, hold: Duration, samples: int, clock: Clock) -> list[Record]:
+    raw = f"sum {BY_INSTANCE} (rate({selector(foreign.PROCESS_CPU, **service.identity)}[{hold}]))"
+    # Two hundred services' rates are dear, and this one is there already.
+    used = _finite(selector(recorded.INSTANCE_CPU, **service.identity) if hold == clock("5m") else raw)
     usable = f"sum {BY_SERVICE} ({selector(recorded.INSTANCE_CPU_USABLE, **service.identity)}) > 0"
     running = selector(recorded.SCALE_RUNNING, **service.identity)
     needed = selector(recorded.SCALE_CPU_NEEDED, **service.identity)
