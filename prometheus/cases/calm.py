@@ -52,17 +52,18 @@ class _Day:
             found |= self._replica(number)
         return found | self._surroundings()
 
-    def _counter(self, number: int, per_minute: float, *, fails: bool = False) -> str:
-        """What a replica has counted; errors stay as many as they were, but for the one that comes."""
-        begins, restart = self.before, self.restarts.get(number)
-        if fails:
-            if self.stumbles is None or number > 1:
-                per_minute = 0
-            else:
-                return f"{begins}x{self.stumbles} {begins + 1}x{_STEPS - self.stumbles}"
+    def _counter(self, number: int, per_minute: float) -> str:
+        """What a replica has counted, from nothing again where it restarts."""
+        restart = self.restarts.get(number)
         if restart is None:
-            return f"{begins}+{per_minute:g}x{_STEPS}"
-        return f"{begins}+{per_minute:g}x{restart} 0+{per_minute:g}x{_STEPS - restart}"
+            return f"{self.before}+{per_minute:g}x{_STEPS}"
+        return f"{self.before}+{per_minute:g}x{restart} 0+{per_minute:g}x{_STEPS - restart}"
+
+    def _failures(self, number: int) -> str:
+        """As many as there were, and the one that the first replica stumbles over."""
+        if self.stumbles is None or number > 1:
+            return self._counter(number, 0)
+        return f"{self.before}x{self.stumbles} {self.before + 1}x{_STEPS - self.stumbles}"
 
     def _replica(self, number: int) -> dict[str, str]:
         service, instance = self.service, f"{self.service.name}-{number}"
@@ -74,7 +75,8 @@ class _Day:
             good, bad = ({names.LABEL_ERROR_TYPE: error} for error in ("", "TimeoutError"))
             return {
                 one(f"{metric}_count", **labels, **good): self._counter(number, self.per_minute),
-                one(f"{metric}_count", **labels, **bad): self._counter(number, 0, fails=True),
+                one(f"{metric}_bucket", **labels, **good, le="+Inf"): self._counter(number, self.per_minute),
+                one(f"{metric}_count", **labels, **bad): self._failures(number),
             }
 
         answered = {names.LABEL_ROUTE: "/", names.LABEL_STATUS_CODE: "200", names.LABEL_ERROR_TYPE: ""}
@@ -83,14 +85,14 @@ class _Day:
         found = {up(service, instance): constant(1, _STEPS)}
         for le in (*map(str, names.DURATION_BUCKETS_SECONDS), "+Inf"):
             found[one(f"{duration}_bucket", **answered, le=le)] = self._counter(number, self.per_minute)
-            found[one(f"{duration}_bucket", **failed, le=le)] = self._counter(number, 0, fails=True)
+            found[one(f"{duration}_bucket", **failed, le=le)] = self._failures(number)
         found |= calls(names.HTTP_CLIENT_REQUEST_DURATION, **{names.LABEL_SERVER_ADDRESS: "payments"})
         found |= calls(names.DB_CLIENT_OPERATION_DURATION, **{names.LABEL_DB_SYSTEM: "postgresql"})
         started = self.restarts.get(number)
         called = names.RESOURCE_SERVICE_NAME.replace(".", "_")
         return found | {
             one(f"{duration}_count", **answered): self._counter(number, self.per_minute),
-            one(f"{duration}_count", **failed): self._counter(number, 0, fails=True),
+            one(f"{duration}_count", **failed): self._failures(number),
             **{one(lost, **{label: "any"}): self._counter(number, 0) for lost, label in _LOSSES.items()},
             one(f"{names.ASYNCIO_EVENT_LOOP_LAG}_bucket", le="0.005"): self._counter(number, 120),
             one(f"{names.ASYNCIO_EVENT_LOOP_LAG}_bucket", le="+Inf"): self._counter(number, 120),
@@ -114,6 +116,10 @@ class _Day:
         scaling = self.service.scaling
         return unit(self.service) if scaling and scaling.in_flight_per_replica is not None else 1.0
 
+    def _failures_at_the_edge(self) -> str:
+        """It goes on while replicas restart."""
+        return constant(self.before, _STEPS) if self.stumbles is None else self._failures(1)
+
     def _surroundings(self) -> dict[str, str]:
         """The load balancer, the probe, the autoscaler, and Prometheus and Alertmanager about themselves."""
         found = {
@@ -121,6 +127,9 @@ class _Day:
             written(foreign.RULE_FAILURES, **_PROMETHEUS, rule_group="any"): constant(self.before, _STEPS),
             written(foreign.RULE_ITERATIONS_MISSED, **_PROMETHEUS, rule_group="any"): constant(self.before, _STEPS),
             written(foreign.CONFIG_RELOADED, **_PROMETHEUS): constant(1, _STEPS),
+            written(
+                foreign.ALERTMANAGER_CONFIG_RELOADED, service="alertmanager", instance="alertmanager"
+            ): f"1x{_STEPS}",
             written(foreign.ALERTMANAGERS, **_PROMETHEUS): constant(1, _STEPS),
             written(foreign.NOTIFICATIONS_DROPPED, **_PROMETHEUS): constant(self.before, _STEPS),
             written(foreign.NOTIFICATIONS_FAILED, **_PROMETHEUS, integration="any"): constant(self.before, _STEPS),
@@ -136,9 +145,7 @@ class _Day:
             rate = self.per_minute * self.replicas
             found |= {
                 written(foreign.HAPROXY_FRONTEND_RESPONSES, code="2xx", **arrived): f"{self.before}+{rate:g}x{_STEPS}",
-                written(foreign.HAPROXY_FRONTEND_RESPONSES, code="5xx", **arrived): self._counter(1, 0, fails=True)
-                if not self.restarts
-                else constant(self.before, _STEPS),
+                written(foreign.HAPROXY_FRONTEND_RESPONSES, code="5xx", **arrived): self._failures_at_the_edge(),
                 written(foreign.HAPROXY_BACKEND_QUEUE, proxy=edge.backend, **balancer): constant(0, _STEPS),
             }
             if edge.probed:

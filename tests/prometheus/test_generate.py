@@ -12,7 +12,8 @@ import yaml
 from demo_service import metrics
 from demo_service.capacity import DEFAULT
 from obslib import names
-from prometheus import recorded
+from prometheus import foreign, recorded
+from prometheus.cases import calm
 from prometheus.cases.case import Alerting
 from prometheus.durations import Clock, Duration
 from prometheus.files import alerts, everything, rule_groups
@@ -228,6 +229,16 @@ def test_every_alert_is_tested_to_fire_and_not_to_fire() -> None:
 
     assert {check.alert for check in checks if check.fires} == every
     assert {check.alert for check in checks if not check.fires} == every - {"Watchdog"}
+
+
+def test_a_calm_day_has_every_series_that_rules_read() -> None:
+    """Silence proves nothing about an alert whose series are not there; only kube-state-metrics' stand for others."""
+    made = {rule["record"] for rule in rules() if "record" in rule}
+    read_by_rules = {metric for rule in rules() for metric in metrics_in(rule["expr"])} - made
+
+    for case in calm.cases(COMMITTED):
+        there = {selector.partition("{")[0] for selector in case.series}
+        assert read_by_rules - there == {foreign.KUBE_REPLICAS, foreign.ALERTS}, case.name
 
 
 def test_rules_read_only_what_somebody_exposes() -> None:
