@@ -116,6 +116,10 @@ test-meanwhile: $(READY)
 	  && { echo; echo "Unit tests and the short matrix:"; grep -E "passed|failed" .test/meanwhile.log; } \
 	  || { echo; cat .test/meanwhile.log; exit 1; }
 
+.PHONY: test-mutants
+test-mutants: $(READY) ## whether promtool's tests notice each limit that is made a fifth larger or smaller; ten minutes
+	$(BIN)/python -m tests.mutants $(ARGS)
+
 .PHONY: test-prometheus-3
 test-prometheus-3: $(READY) ## the rules with Prometheus 3.16, which Go builds once in six minutes: promtool's tests, and alerts that fire
 	NEWEST_PROMETHEUS=1 $(BIN)/python -m pytest -q tests/integration/test_rules.py tests/integration/test_alerts_fire.py \

@@ -1,5 +1,5 @@
 """
-`python -m tests.mutants [ALERT ...]`: whether promtool's tests notice a changed threshold.
+`make test-mutants ARGS="ALERT ..."`: whether promtool's tests notice a changed threshold.
 
 Each number that an alert compares with is made a fifth larger and a fifth smaller, `> 0` is made `>= 0`, and each wait half as
 long again and shorter by a third; the cases that speak of the alert must then fail. It takes minutes, so no test runs it.

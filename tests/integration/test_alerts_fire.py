@@ -76,11 +76,12 @@ STORIES = {
             "TelemetryErrors",
             "LabelBudgetSpent",
             "ServiceNameDisagrees",
-            "ScrapeNearSampleLimit",
-            "ScrapeSlow",
         ),
         LEDGER,
     ),
+    # Only of services that the policy knows.
+    "ScrapeNearSampleLimit": AUTOSCALER,
+    "ScrapeSlow": AUTOSCALER,
 }
 #: What takes days or weeks on any clock: a Prometheus that has seen them.
 HISTORIES = {"TrafficDropped": PAYMENTS, "SLOBudgetExhausted": PAYMENTS, "SeriesGrowthPredicted": PROMETHEUS}
@@ -255,8 +256,6 @@ def test_every_alert_fires_and_ends(components: Mapping[str, Component], request
         told, faults, configuration = Told(stack), Faults(stack), Configuration(stack, made_up)
         configuration.tell_at_once()
         configuration.add(LEDGER, "ledger-1", "/ill")
-        configuration.add(LEDGER, "ledger-many", "/many")
-        configuration.add(LEDGER, "ledger-slow", "/slow")
         with configuration.failing_rule(), configuration.wrong_chat(), configuration.no_probe():
             with frozen(stack.pid(PAYMENTS)), frozen(stack.pid("jaeger")):
                 told.firing("ServiceDown", "DiscoveryEmpty", "PlatformDown")
@@ -280,9 +279,10 @@ def test_every_alert_fires_and_ends(components: Mapping[str, Component], request
                 told.firing("ScaleIneffective", "QueueBacklog", "ScaleMaxedOut")
         configuration.spoil()
         with frozen(stack.pid("haproxy")):
-            told.firing(*(alert for alert, service in STORIES.items() if service == LEDGER), "TargetsDown")
+            told.firing(*(alert for alert, service in STORIES.items() if service == LEDGER))
+            told.firing("ScrapeNearSampleLimit", "ScrapeSlow", "TargetsDown")
             made_up.cure()
-            configuration.remove("ledger-many", "ledger-slow", "autoscaler-2", "shop-reporter")
+            configuration.remove("autoscaler-many", "autoscaler-slow", "autoscaler-2", "shop-reporter")
             configuration.remove(*(f"worker-idle-{number}" for number in range(1, 10)))
             told.firing("ProbeFailing", "ConfigReloadFailed", "SLOSignalMissing")
         for replica in ("shop-1", "shop-2", "shop-3"):
@@ -322,9 +322,11 @@ def _fail(stack: RunningStack, faults: Faults) -> None:
 
 
 def _surround(configuration: Configuration) -> None:
-    """Replicas that are not there beside those that are: one is silent, nine have nothing to do, one has a long queue."""
+    """Replicas that are not there beside those that are: one is silent, one slow, one says too much, ten are idle."""
     configuration.add(AUTOSCALER, "autoscaler-1", "/idle")
     configuration.add(AUTOSCALER, "autoscaler-2", "/idle", f"127.0.0.1:{any_free(set())}")
+    configuration.add(AUTOSCALER, "autoscaler-many", "/many")
+    configuration.add(AUTOSCALER, "autoscaler-slow", "/slow")
     for number in range(1, 10):
         configuration.add(WORKER, f"worker-idle-{number}", "/idle")
     configuration.add(SHOP, "shop-reporter", "/backlog")
