@@ -161,12 +161,23 @@ def _burn_edges(service: Service, windows: Sequence[Window], at: str, steps: int
 def _budget_edges(service: Service) -> list[Case]:
     """Thirty bad events a minute are a thousand after 35 minutes: a quarter of an hour later it is told."""
     about = {"service": service.name, "slo": AVAILABILITY}
+    assert service.objectives is not None
+    assert service.objectives.availability is not None
+    bad = float(1 - service.objectives.availability) * _BUSY
     return [
         Case(
             name=f"{service.name}, {AVAILABILITY}: a budget is spent when a thousand events can tell",
             series=_events(service, AVAILABILITY, constant(0, 80), rising(30, 80)),
             checks=[quiet("SLOBudgetExhausted", "49m", **about), fires("SLOBudgetExhausted", "52m", **about)],
-        )
+        ),
+        *(
+            Case(
+                name=f"{service.name}, {AVAILABILITY}: a budget of which {share:.0%} are spent",
+                series=_events(service, AVAILABILITY, rising(_BUSY - share * bad, 80), rising(share * bad, 80)),
+                checks=[check("SLOBudgetExhausted", "60m", **about)],
+            )
+            for share, check in ((1.05, fires), (0.95, quiet))
+        ),
     ]
 
 
