@@ -122,6 +122,16 @@ async def test_starlette_alone(path: str, template: str) -> None:
     assert line[names.LABEL_ROUTE] == template
 
 
+async def test_mount_at_the_root() -> None:
+    """What a mounted application does with the rest is its own: the template ends there, on any Starlette."""
+    app = Starlette(routes=[Mount("/", raw)])
+    with capture(app, SETTINGS) as telemetry:
+        async with client_of(app) as client:
+            await client.get("/any/thing")
+        [line] = telemetry.access_lines
+    assert line[names.LABEL_ROUTE] == "/{path}"
+
+
 async def test_invented_methods_share_a_label() -> None:
     """A method that nobody knows is `_OTHER` in the metric, and its own in the span."""
     app = fastapi_app()
