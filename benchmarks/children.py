@@ -51,6 +51,7 @@ class Child:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
+        self._pids: list[int] = []
         with log.open("wb") as output:
             # A session of its own: Ctrl-C reaches the bench alone, which then stops its children in order.
             self._process = subprocess.Popen(
@@ -65,7 +66,10 @@ class Child:
 
     @property
     def pids(self) -> list[int]:
-        """The process and its workers."""
+        """The process and its workers, as they were when it was ready: to look for them takes milliseconds."""
+        return self._pids or self._find_pids()
+
+    def _find_pids(self) -> list[int]:
         me = psutil.Process(self._process.pid)
         return [me.pid, *(child.pid for child in me.children(recursive=True))]
 
@@ -105,6 +109,7 @@ class Child:
             except OSError:
                 time.sleep(0.05)
             else:
+                self._pids = self._find_pids()
                 return
         raise ChildError(f"{self.log.stem} does not answer:\n{self.log.read_text()[-4000:]}")
 
@@ -121,7 +126,7 @@ class Child:
     def stop(self) -> None:
         """End it and its workers; returns when they are gone."""
         if self._process.poll() is None:
-            left = [psutil.Process(pid) for pid in self.pids]
+            left = [psutil.Process(pid) for pid in self._find_pids()]
             self.resume()  # it may be paused
             self._process.send_signal(signal.SIGTERM)
             try:

@@ -1,10 +1,12 @@
 """Load from wrk, in a closed loop, and from vegeta, at a fixed rate."""
 
+import contextlib
 import json
 import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,8 +18,13 @@ from stack.components.catalogue import Component
 
 CONNECTIONS: Final = 8
 _SUMMARY: Final = Path(__file__).with_name("wrk_summary.lua")
+_COUNT: Final = Path(__file__).with_name("wrk_count.lua")
 #: What a load generator may take beyond the time it was asked to run.
 _GRACE_SECONDS: Final = 60
+#: Longer than any round.
+_LONG_SECONDS: Final = 3600
+_CONNECT_SECONDS: Final = 0.05
+_INTERRUPT_SECONDS: Final = 0.2
 
 
 class LoadError(Exception):
@@ -38,6 +45,50 @@ class Load:
     latencies: Microseconds = field(default_factory=dict, repr=False)
 
 
+class PausableLoad:
+    """
+    Asks as fast as the answers come, whenever it may.
+
+    Args:
+        wrk: Runs.
+        url: What it asks for.
+    """
+
+    def __init__(self, wrk: "subprocess.Popen[str]", url: str) -> None:
+        self._wrk = wrk
+        self._url = url
+
+    def pause(self) -> None:
+        """Ask for nothing more; answers may still be under way."""
+        self._wrk.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on."""
+        self._wrk.send_signal(signal.SIGCONT)
+
+    def finish(self) -> int:
+        """
+        End, and return how many requests were sent in all.
+
+        Raises:
+            LoadError: Requests failed, or wrk did.
+        """
+        self.resume()
+        output = ""
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while not output and time.monotonic() < deadline:
+            # One that comes while it wakes up may reach a thread that only ends itself.
+            self._wrk.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                output = self._wrk.communicate(timeout=_INTERRUPT_SECONDS)[0]
+        if self._wrk.returncode or not output:
+            raise LoadError(f"wrk failed: {output.strip() or 'it does not end'}")
+        told = json.loads(output.splitlines()[-1])
+        if told["errors"] or not told["requests"]:
+            raise LoadError(f"{told['errors']} of {told['requests']} requests to {self._url} failed.")
+        return int(told["requests"]) + CONNECTIONS  # those under way, which the server answers and wrk does not count
+
+
 class Generators:
     """
     Starts load and waits for its end.
@@ -55,14 +106,7 @@ class Generators:
         """Ask as fast as the answers come."""
         # wrk knows whole seconds only, but ends in good order when it is interrupted.
         command = ["-t1", f"-c{connections}", f"-d{_GRACE_SECONDS}s", "-s", str(_SUMMARY), url]
-        program = self._tools.wrk
-        with subprocess.Popen(
-            pinned_to(LOAD_CPU, [program.command("wrk"), *command]),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=program.environment(),
-        ) as wrk:
+        with self._wrk(command) as wrk:
             assert wrk.stdout is not None
             begins = wrk.stdout.readline()
             time.sleep(seconds)
@@ -71,6 +115,31 @@ class Generators:
         if wrk.returncode:
             raise LoadError(f"wrk failed: {output.strip()}")
         return checked(closed_loop_load(output, under_way=connections), url)
+
+    @contextlib.contextmanager
+    def pausable(self, url: str) -> Iterator[PausableLoad]:
+        """Start a load that has begun, and is paused; it is gone when the block ends."""
+        command = ["-t1", f"-c{CONNECTIONS}", f"-d{_LONG_SECONDS}s", "-s", str(_COUNT), url]
+        with self._wrk(command) as wrk:
+            try:
+                assert wrk.stdout is not None
+                wrk.stdout.readline()
+                time.sleep(_CONNECT_SECONDS)
+                load = PausableLoad(wrk, url)
+                load.pause()
+                yield load
+            finally:
+                wrk.kill()
+
+    def _wrk(self, arguments: list[str]) -> "subprocess.Popen[str]":
+        program = self._tools.wrk
+        return subprocess.Popen(
+            pinned_to(LOAD_CPU, [program.command("wrk"), *arguments]),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=program.environment(),
+        )
 
     def open_loop(self, url: str, seconds: float, rate: int) -> Load:
         """Ask `rate` times a second, whatever the answers do: who cannot carry that fails some, which are counted."""

@@ -15,7 +15,7 @@ from typing import Final
 from benchmarks import application, variants
 from benchmarks.children import LOAD_CPU, SERVER_CPU, Child, Children, pinned_to
 from benchmarks.disturbance import Disturbance
-from benchmarks.load import Generators, Load, checked
+from benchmarks.load import Generators, Load, PausableLoad, checked
 from benchmarks.tools import Tools
 from benchmarks.variants import Variant
 
@@ -138,6 +138,18 @@ class Site:
             checked(load, server.url)
         return self._sample(server, round_, load, before)
 
+    @contextmanager
+    def paused_load(self, server: Server) -> Iterator[PausableLoad]:
+        """Run a load for one server, paused at first."""
+        with self._generators.pausable(server.url) as load:
+            yield load
+
+    def finished(self, server: Server, load: PausableLoad) -> int:
+        """End a load; return how many requests it sent."""
+        requests = load.finish()
+        self._requests[server.case.label] += requests
+        return requests
+
     def deliveries(self) -> dict[str, dict[str, float]]:
         """What each case sent and wrote so far, a request: proof that the telemetry was really made."""
         spans: dict[str, int] = json.loads(self._collector.get("/counts"))
@@ -189,8 +201,8 @@ class Site:
         port = self._children.free_port()
         command = [sys.executable, "-m", "uvicorn", "benchmarks.server:create", "--factory", "--port", str(port)]
         command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--workers", str(case.workers)]
-        # Workers that are paused answer no health check.
-        command += ["--timeout-worker-healthcheck", "3600"]
+        # Workers that are paused answer no health check, and their connections wait.
+        command += ["--timeout-worker-healthcheck", "3600", "--timeout-keep-alive", "3600"]
         environment = {
             "BENCH_VARIANT": case.variant.name,
             "BENCH_ROUTES": str(case.routes),
