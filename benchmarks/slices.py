@@ -1,5 +1,5 @@
 """
-CPU a request from many short slices in turn: each server has a load of its own, and both are stopped between its slices.
+CPU a request from many short slices in turn: each server has a load of its own, and both pause between its slices.
 
 What a machine's speed does within seconds reaches every server alike; what it does within a slice averages out, the
 sooner the more slices there are. Nothing starts or ends with a slice, so it may be short.
@@ -127,9 +127,7 @@ def by_round(spent: Sequence[Spent]) -> list[Costs]:
     return list(rounds.values())
 
 
-def estimated(
-    rounds: Sequence[Costs], labels: Sequence[str], figure: Callable[[Sequence[Costs]], float]
-) -> Estimate:
+def estimated(rounds: Sequence[Costs], labels: Sequence[str], figure: Callable[[Sequence[Costs]], float]) -> Estimate:
     """
     Estimate a figure of some labels' costs.
 

@@ -26,12 +26,13 @@ class Backlog:
         self._on_error = on_error
         self._on_first = on_first
         self.recorders: Sequence[Recorder] = ()
+        #: Requests that have begun and are not recorded yet; whoever begins one adds it.
+        self.in_flight: Final[set[RequestRecord]] = set()
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
         """Forget the parent's requests: the parent records them."""
-        #: Requests that have begun and are not recorded yet; whoever begins one adds it.
-        self.in_flight: set[RequestRecord] = set()
+        self.in_flight.clear()
         self._waiting: list[RequestRecord] = []
         self._lock = threading.Lock()
         self._limit = 1
@@ -53,9 +54,10 @@ class Backlog:
         """
         waiting = self._waiting
         waiting.append(record)
-        if record.is_urgent or len(waiting) >= self._limit:
+        size = len(waiting)
+        if size >= self._limit or record.is_urgent:
             self.work_off()
-        elif len(waiting) == 1:
+        elif size == 1:
             self._on_first()
 
     def work_off(self) -> None:
@@ -90,11 +92,13 @@ class Backlog:
 
     def _record(self, records: list[RequestRecord]) -> None:
         for recorder in self.recorders:
-            finished = recorder.finished
-            for record in records:
+            left = iter(records)
+            for _ in records:
                 try:
-                    finished(record)
+                    recorder.finished(left)
+                    break
                 except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
+                    # What it failed on is taken from the iterator: the next call goes on behind it.
                     self._on_error(recorder.signal, error)
             try:
                 recorder.hand_over()

@@ -1,6 +1,6 @@
 """The record of a WebSocket: a connection becomes one, however many messages it carries."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from obslib import names
 from obslib._record import RequestRecord, Scope
@@ -24,22 +24,32 @@ class ConnectionRecord(RequestRecord):
         "sent_bytes",
     )
 
-    def __init__(self, path: str, scheme: str, http_version: str, start_clock_ns: int, start_unix_ns: int) -> None:
-        super().__init__(names.METHOD_WEBSOCKET, path, scheme, http_version, start_clock_ns, start_unix_ns)
-        #: 0 until an accepted connection is closed, and for ever of a handshake that was not accepted.
-        self.close_code = 0
-        #: Whether it was the application that sent that code.
-        self.is_application_code = False
-        self.messages_received = 0
-        self.messages_sent = 0
-        #: Bytes of the messages themselves, text as UTF-8.
-        self.received_bytes = 0
-        self.sent_bytes = 0
-        #: What the application raised because the connection was over; none of its failures.
-        self.departure: BaseException | None = None
-        #: How many of the messages the metric has counted.
-        self.counted_received = 0
-        self.counted_sent = 0
+    #: 0 until an accepted connection is closed, and for ever of a handshake that was not accepted.
+    close_code: int
+    #: Whether it was the application that sent that code.
+    is_application_code: bool
+    messages_received: int
+    messages_sent: int
+    #: Bytes of the messages themselves, text as UTF-8.
+    received_bytes: int
+    sent_bytes: int
+    #: What the application raised because the connection was over; none of its failures.
+    departure: BaseException | None
+    #: How many of the messages the metric has counted.
+    counted_received: int
+    counted_sent: int
+
+    @classmethod
+    def begin_connection(
+        cls, path: str, scheme: str, http_version: str, start_clock_ns: int, start_unix_ns: int
+    ) -> Self:
+        """Make the record of a connection that begins; see `begin`."""
+        record = cls.begin(names.METHOD_WEBSOCKET, path, scheme, http_version, start_clock_ns, start_unix_ns)
+        record.close_code = record.messages_received = record.messages_sent = 0
+        record.received_bytes = record.sent_bytes = record.counted_received = record.counted_sent = 0
+        record.is_application_code = False
+        record.departure = None
+        return record
 
     @property
     def is_accepted(self) -> bool:

@@ -1,7 +1,7 @@
 """`engine="contrib"`: opentelemetry-instrumentation-fastapi makes the server span, and it says what our record says."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import quote_from_bytes
@@ -18,6 +18,7 @@ from obslib._outbound import demand_stable_conventions
 from obslib._record import RequestRecord, Scope
 from obslib._redaction import Redactor
 from obslib._span_attributes import describe_outcome, final_name, initial_name, start_attributes
+from obslib._span_ids import digits_of
 from obslib.exceptions import ConfigurationError, MissingExtraError, ObslibError
 from obslib.settings import Settings
 
@@ -51,7 +52,8 @@ class ContribRecorder:
         if not isinstance(record, RequestRecord) or record.span is not None:
             return
         record.span = span
-        record.sampled = span.get_span_context().trace_flags.sampled
+        context = span.get_span_context()
+        record.sampled, record.id_digits = context.trace_flags.sampled, digits_of(context)
         passage = scope.get(_PASSAGE)
         came = passage.scope if isinstance(passage, _Passage) else scope
         if query := came.get("query_string"):
@@ -71,7 +73,7 @@ class ContribRecorder:
                 span, record, self._request_id_attribute, self._redactor.text, with_exception=not is_recorded
             )
 
-    def finished(self, record: RequestRecord) -> None:
+    def finished(self, records: Iterable[RequestRecord]) -> None:
         """Do nothing: contrib ends its span."""
 
     def hand_over(self) -> None:

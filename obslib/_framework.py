@@ -11,14 +11,14 @@ What each version leaves in the scope after routing was tried on FastAPI 0.115 t
 
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
-from functools import partial
+from types import MethodType
 from typing import Any, Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Host, Mount, Route, WebSocketRoute
 
 from obslib._method_patch import MethodPatch, Wrap
-from obslib._record import RequestRecord, Scope
+from obslib._record import Mounts, RequestRecord, Scope
 from obslib.exceptions import ConfigurationError
 
 Message = MutableMapping[str, Any]
@@ -55,7 +55,7 @@ def wrap_app(app: Starlette, make_layer: Callable[[ASGIApp], Layer]) -> Callable
     bound method, so that no call lies in between.
     """
     original = type(app)
-    layer = make_layer(partial(original.__call__, app))
+    layer = make_layer(MethodType(original.__call__, app))
     instrumented = type(original.__name__, (original,), {"__call__": layer.serve, "__module__": original.__module__})
     instrumented.__qualname__ = original.__qualname__
     app.__class__ = instrumented
@@ -164,9 +164,8 @@ MOUNT_PATCH: Final = SharedPatch(Mount, "handle", _noting)
 def enter_mount(record: RequestRecord, mount: Mount, scope: Scope) -> None:
     """Note a mount that is entered, and what is in the scope now: if it still is at the end, no leaf matched."""
     scope[_SCOPE_MOUNT] = mount
-    record.mount_template += mount_template(mount)
-    record.mount_route = scope.get("route")
-    record.mount_context = _effective_context(scope)
+    passed = "" if record.mounts is None else record.mounts.template
+    record.mounts = Mounts(passed + mount_template(mount), scope.get("route"), _effective_context(scope))
 
 
 def mount_template(mount: Mount) -> str:
@@ -179,27 +178,28 @@ def mount_template(mount: Mount) -> str:
 
 def route_template(record: RequestRecord, scope: Scope) -> str:
     """Return the template of the route that matched, mounts included; `""` if none did."""
-    mount_template = record.mount_template
-    if not mount_template and record.mount_route is None:  # the ordinary request, short
+    mounts = record.mounts
+    if mounts is None:
         fastapi, route = scope.get("fastapi"), scope.get("route")
-        context = fastapi.get("effective_route_context") if fastapi.__class__ is dict else None
+        context = fastapi.get("effective_route_context") if type(fastapi) is dict else None
         template = getattr(route if context is None else context, "path_format", None)
-        if template.__class__ is str and template and route.__class__ is not Mount:
+        if type(template) is str and template and type(route) is not Mount:  # the ordinary request, short
             return template
-    leaf = _leaf_template(record, scope)
+        return _leaf_template(scope, None, None) or ""
+    leaf = _leaf_template(scope, mounts.route, mounts.context)
     if leaf is not None:
-        return mount_template + leaf
-    if mount_template or record.mount_route is not None:
-        return f"{mount_template}/{{path}}"
+        return mounts.template + leaf
+    if mounts.template or mounts.route is not None:
+        return f"{mounts.template}/{{path}}"
     return ""
 
 
-def _leaf_template(record: RequestRecord, scope: Scope) -> str | None:
+def _leaf_template(scope: Scope, mount_route: object, mount_context: object) -> str | None:
     context = _effective_context(scope)
-    if context is not None and context is not record.mount_context:
+    if context is not None and context is not mount_context:
         return str(context.path_format or context.starlette_route.path_format)
     route = scope.get("route")
-    if route is None or route is record.mount_route or isinstance(route, (Mount, Host)):
+    if route is None or route is mount_route or isinstance(route, (Mount, Host)):
         return _template_of_endpoint(scope)
     template = getattr(route, "path_format", None)
     return None if template is None else str(template)

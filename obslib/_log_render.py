@@ -15,24 +15,26 @@ _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 MAX_LINE_BYTES: Final = 256 * 1024
 _MAX_VALUE_CHARACTERS: Final = 8 * 1024
 _MAX_ITEMS: Final = 256
+_SECOND_NS: Final = 1_000_000_000
 
 
 class Clock:
     """Formats wall-clock time as RFC 3339 in UTC with microseconds; the second is formatted once."""
 
     def __init__(self) -> None:
-        self._second = -1
+        #: When the second begins that the text is of.
+        self._second_ns = -_SECOND_NS
         self._text = ""
 
     def format(self, unix_ns: int) -> str:
         """Return e.g. `2026-11-22T09:30:00.000123Z`."""
-        microseconds = unix_ns // 1000
-        second = microseconds // 1_000_000
-        if second != self._second:
+        past_ns = unix_ns - self._second_ns
+        if not 0 <= past_ns < _SECOND_NS:
+            second, past_ns = divmod(unix_ns, _SECOND_NS)
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-            self._second = second
+            self._second_ns = unix_ns - past_ns
         # A format with leading zeros costs three times as much.
-        return f"{self._text}{str(1_000_000 + microseconds % 1_000_000)[1:]}Z"
+        return f"{self._text}{str(1_000_000 + past_ns // 1000)[1:]}Z"
 
 
 def exception_values(exception: BaseException) -> dict[str, str]:

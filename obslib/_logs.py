@@ -4,7 +4,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any, Final, cast
 
 from opentelemetry import trace
@@ -47,22 +47,32 @@ class LogPipeline:
         self.for_people = _for_people(settings)
         self._render = (_console_renderer if self.for_people else JsonRenderer)(self._redactor.text)
         self._access_line = AccessLine(settings.service_name)
+        #: Pieces of access lines.
         self._rendered: list[str] = []
 
-    def finished(self, record: RequestRecord) -> None:
-        """Write the access line."""
+    def finished(self, records: Iterable[RequestRecord]) -> None:
+        """Write the access lines."""
         if not self._access_log:
             return
-        timestamp = self._clock.format(record.start_unix_ns + record.duration_ns)
-        failed = record.is_urgent and record_failed(record.status_code, record.error_type)
-        is_ordinary = record.exception is None and record.bound is None and not record.time_to_first_byte_ns
-        if is_ordinary and not self.for_people:
-            self._rendered.append(self._access_line.render(record, timestamp))
-            if failed:
-                self.hand_over(is_error=True)
+        pieces, format_time = self._access_line.pieces, self._clock.format
+        for record in records:
+            if record.is_urgent or record.time_to_first_byte_ns or self.for_people:
+                self._write_unusual(record)
+            else:
+                self._rendered += pieces(record, format_time(record.start_unix_ns + record.duration_ns))
+
+    def _write_unusual(self, record: RequestRecord) -> None:
+        """Write the access line of a request that failed, or that has more to say than most, or for people."""
+        failed = record_failed(record.status_code, record.error_type)
+        says_more = record.exception is not None or record.bound is not None or record.time_to_first_byte_ns
+        if says_more or self.for_people:
+            self.hand_over()
+            values = access_values(record, self.timestamp(record), self.service_name)
+            self.write_access_line(record, values, is_error=failed)
             return
-        self.hand_over()
-        self.write_access_line(record, access_values(record, timestamp, self.service_name), is_error=failed)
+        self._rendered += self._access_line.pieces(record, self.timestamp(record))
+        if failed:
+            self.hand_over(is_error=True)
 
     def timestamp(self, record: RequestRecord) -> str:
         """Return when a record ended, as lines write it."""
@@ -81,8 +91,8 @@ class LogPipeline:
     def hand_over(self, *, is_error: bool = False) -> None:
         """Write the access lines that have been rendered."""
         if self._rendered:
-            lines, self._rendered = self._rendered, []
-            self._write("".join(lines).encode(), is_error)
+            pieces, self._rendered = self._rendered, []
+            self._write("".join(pieces).encode(), is_error)
 
     def log(self, level: str, logger_name: str, event: object, values: MutableMapping[str, Any]) -> None:
         """Write one line if its level is wanted; `exc_info` among the values becomes the exception's keys."""

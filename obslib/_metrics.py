@@ -11,7 +11,7 @@ import prometheus_client
 from obslib import names
 from obslib._children import RequestSeries
 from obslib._instruments import Instruments
-from obslib._record import RequestRecord
+from obslib._record import TRACE_DIGITS, RequestRecord
 from obslib._version import __version__
 
 #: Duration children made at start, so that a first error is an increase Prometheus can see.
@@ -61,19 +61,26 @@ class MetricsRecorder:
         self._lock = threading.Lock()
         self._series: dict[tuple[str, str, int, str, str], RequestSeries] = {}
 
-    def finished(self, record: RequestRecord) -> None:
-        """Count a request, with its duration and sizes."""
-        key = (record.method, record.route, record.status_code, record.scheme, record.error_type)
-        series = self._series.get(key) or self._find_series(*key)
-        seconds = record.duration_ns / 1e9
-        exemplar = None
-        if record.sampled:
-            unix_seconds = (record.start_unix_ns + record.duration_ns) / 1e9
-            exemplar = (*record.ids, seconds, unix_seconds)
-        if record.time_to_first_byte_ns:
-            first = self._time_to_first_byte.labels(record.method, record.route)
-            first.observe(record.time_to_first_byte_ns / 1e9)
-        series.finish(seconds, record.request_body_bytes, record.response_body_bytes, exemplar)
+    def finished(self, records: Iterable[RequestRecord]) -> None:
+        """Count requests, with their durations and sizes."""
+        find, previous = self._series.get, None
+        with self._lock:
+            for record in records:
+                key = (record.method, record.route, record.status_code, record.scheme, record.error_type)
+                series = find(key) or self._find_series(*key)
+                if series is not previous:
+                    series.forget_lines()
+                    previous = series
+                seconds = record.duration_ns / 1e9
+                exemplar = None
+                if record.sampled:
+                    digits = record.id_digits
+                    unix_seconds = (record.start_unix_ns + record.duration_ns) / 1e9
+                    exemplar = (digits[:TRACE_DIGITS], digits[TRACE_DIGITS:], seconds, unix_seconds)
+                if record.time_to_first_byte_ns:
+                    first = self._time_to_first_byte.labels(record.method, record.route)
+                    first.observe(record.time_to_first_byte_ns / 1e9)
+                series.count(seconds, record.request_body_bytes, record.response_body_bytes, exemplar)
 
     def hand_over(self) -> None:
         """Do nothing: everything is counted."""

@@ -4,7 +4,8 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from operator import itemgetter
+from typing import Any, Final, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -18,12 +19,23 @@ from obslib._current_context import CURRENT_CONTEXT
 from obslib._exchange import Desk, Exchange
 from obslib._exposition import Exposition
 from obslib._framework import SCOPE_NATIVE_TELEMETRY, SCOPE_RECORD, ASGIApp, Message, Receive, Send
-from obslib._record import Recorder, RequestRecord, Scope, SpanRecorder, TaskRecorder, bind_record, current_record
+from obslib._record import (
+    Recorder,
+    RequestRecord,
+    Scope,
+    SpanRecorder,
+    TaskRecorder,
+    bind_record,
+    current_record,
+    random_request_id,
+)
 from obslib._websocket import Connections
 from obslib.settings import Settings
 
 #: What a caller's request id may be made of; anything else is replaced by one of ours.
 _VALID_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}")
+#: One call for what every request's scope has.
+_PARTS: Final = itemgetter("method", "path", "scheme", "http_version", "headers", "client")
 _SCHEMES: Final = frozenset({"http", "https"})
 _WEBSOCKET_SCHEMES: Final = frozenset({"ws", "wss"})
 _LIFESPAN_OVER: Final = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
@@ -86,11 +98,17 @@ class ObservedLayer:
         self._exposition = exposition
         self._lifetime = lifetime
         self._new_request_id = new_request_id or random_request_id
+        #: Where neither a line nor a span would say it, an id is made for those who ask for it, see `request_id`.
+        self._makes_request_ids = spans is not None or settings.logs_enabled
+        self._clock_ns = clock_ns
         self._now_unix_ns = now_unix_ns
         self._request_id_header = settings.request_id_header.lower().encode("latin-1")
         backlog.recorders = (*recorders,) if spans is None else (spans, *recorders)
-        self._make_record = bind_record(RequestRecord, log_pipeline, background)
-        self._make_connection_record = bind_record(ConnectionRecord, log_pipeline, background)
+        in_common = (log_pipeline, background, self._new_request_id)
+        self._begin_record = bind_record(RequestRecord, *in_common).begin
+        self._begin_connection_record = bind_record(ConnectionRecord, *in_common).begin_connection
+        self._add_in_flight = backlog.in_flight.add
+        self._begin_exchange = Exchange.begin
         self._desk = Desk(spans, backlog, on_error, clock_ns, self._request_id_header)
         self._connections = Connections(
             app, self._begin_connection, connection_recorders, on_error, clock_ns, self._request_id_header
@@ -123,7 +141,7 @@ class ObservedLayer:
             self._desk.on_error("record", error)
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(self._desk, record, scope, receive, send)
+        exchange = self._begin_exchange(self._desk, record, scope, receive, send)
         record_token = current_record.set(record)
         context_token = None if record.otel_context is None else CURRENT_CONTEXT.set(record.otel_context)
         try:
@@ -162,44 +180,44 @@ class ObservedLayer:
 
     def _begin(self, scope: Scope) -> RequestRecord:
         """Make the record of a request and tell the recorders that it has started."""
-        desk = self._desk
-        method = scope["method"]
-        scheme = scope.get("scheme", "http")
-        record = self._make_record(
+        try:
+            method, path, scheme, http_version, pairs, client = _PARTS(scope)
+        except KeyError:
+            method, path, scheme, http_version, pairs, client = _parts_of(scope)
+        clock_ns, now_unix_ns = self._clock_ns, self._now_unix_ns  # to call an attribute costs more than a variable
+        record = self._begin_record(
             method if method in names.KNOWN_METHODS else names.OTHER,
-            scope["path"],
+            path,
             scheme if scheme in _SCHEMES else names.OTHER,
-            scope.get("http_version", "1.1"),
-            desk.clock_ns(),
-            self._now_unix_ns(),
+            http_version,
+            clock_ns(),
+            now_unix_ns(),
         )
         if record.method is names.OTHER:
             record.original_method = method
-        pairs = scope["headers"]
         record.headers = headers = dict(pairs)
         if len(headers) != len(pairs):
             record.headers = headers = _joined(pairs)
         request_id = headers.get(self._request_id_header)
         if request_id and self._trusts_callers and _VALID_REQUEST_ID.fullmatch(request_id):
             record.request_id = request_id.decode()
-        else:
+        elif self._makes_request_ids:
             record.request_id = self._new_request_id()
-        client = scope.get("client")
         if client:
             record.client_address = client[0]
         scope[SCOPE_RECORD] = record
-        if desk.spans is not None:
+        if (spans := self._desk.spans) is not None:
             try:
-                desk.spans.started(record, scope)
+                spans.started(record, scope)
             except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
-                desk.on_error(desk.spans.signal, error)
-        desk.backlog.in_flight.add(record)
+                self._desk.on_error(spans.signal, error)
+        self._add_in_flight(record)
         return record
 
     def _begin_connection(self, scope: Scope) -> ConnectionRecord:
         """Make the record of a WebSocket, as `_begin` does of a request, whose every call counts."""
         scheme = scope.get("scheme", "ws")
-        record = self._make_connection_record(
+        record = self._begin_connection_record(
             scope["path"],
             scheme if scheme in _WEBSOCKET_SCHEMES else names.OTHER,
             scope.get("http_version", "1.1"),
@@ -248,14 +266,15 @@ class ObservedLayer:
 _OFF: Final = TraceFlags(TraceFlags.DEFAULT)
 
 
+def _parts_of(scope: Scope) -> tuple[Any, ...]:
+    """Return the parts of a scope without those that the ASGI specification makes optional."""
+    parts: tuple[Any, ...] = _PARTS({"scheme": "http", "http_version": "1.1", "client": None, **scope})
+    return parts
+
+
 def _joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Return headers of which some stand several times, with their values joined as RFC 9110 joins lists."""
     headers: dict[bytes, bytes] = {}
     for name, value in pairs:
         headers[name] = headers[name] + b"," + value if name in headers else value
     return headers
-
-
-def random_request_id() -> str:
-    """Return 32 hexadecimal digits."""
-    return random.getrandbits(128).to_bytes(16, "big").hex()

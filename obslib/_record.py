@@ -1,8 +1,9 @@
 """The idea obslib stands on: a request becomes one record, and each signal is a function of that record."""
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
-from typing import Any, ClassVar, Final, Protocol, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, Self, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
@@ -11,9 +12,26 @@ from obslib import names
 
 #: The most values `bind` keeps for one request; further keys are left out.
 MAX_BOUND_VALUES: Final = 32
+#: How many of `RequestRecord.id_digits` are the trace's; the rest is the span's.
+TRACE_DIGITS: Final = 32
 Scope = MutableMapping[str, Any]
-_NO_IDS: Final = ("", "")
+_NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 _NO_FAILURES: Final = frozenset({"", names.ERROR_CLIENT_DISCONNECT})
+
+
+def random_request_id() -> str:
+    """Return 32 hexadecimal digits."""
+    return random.getrandbits(128).to_bytes(16, "big").hex()
+
+
+class Mounts(NamedTuple):
+    """The mounts that a request has passed."""
+
+    #: Their templates, one after the other.
+    template: str
+    #: What was in the scope when the last one was entered.
+    route: object
+    context: object
 
 
 class RequestRecord:
@@ -24,7 +42,6 @@ class RequestRecord:
     """
 
     __slots__ = (
-        "_ids",
         "bound",
         "caller",
         "client_address",
@@ -34,11 +51,10 @@ class RequestRecord:
         "exception",
         "headers",
         "http_version",
+        "id_digits",
         "is_urgent",
         "method",
-        "mount_context",
-        "mount_route",
-        "mount_template",
+        "mounts",
         "original_method",
         "otel_context",
         "path",
@@ -60,86 +76,101 @@ class RequestRecord:
     log_pipeline: ClassVar[object] = None
     #: Told of its background tasks.
     background: ClassVar["TaskRecorder | None"] = None
+    #: Makes an id for a request that has none.
+    new_request_id = staticmethod(random_request_id)
 
-    def __init__(
-        self, method: str, path: str, scheme: str, http_version: str, start_clock_ns: int, start_unix_ns: int
-    ) -> None:
-        #: A known request method, or `names.OTHER` with the caller's own beside it.
-        self.method = method
-        self.original_method = ""
-        self.path = path
-        #: `http`, `https` or `names.OTHER`.
-        self.scheme = scheme
-        self.http_version = http_version
-        #: Header values by lower-case name; several of one name are joined as RFC 9110 joins lists.
-        self.headers: Mapping[bytes, bytes] = {}
-        self.client_address = ""
-        self.request_id = ""
-        #: The query string, secrets replaced; filled by the traces recorder.
-        self.query = ""
-        #: Nanoseconds on the monotonic clock, and since 1970-01-01 UTC.
-        self.start_clock_ns = start_clock_ns
-        self.start_unix_ns = start_unix_ns
-        #: One reading of the clock, which every signal reports.
-        self.duration_ns = 0
-        #: Of a response that is sent in several pieces, when the first of them was; else 0.
-        self.time_to_first_byte_ns = 0
-        #: The template that matched, or `""`.
-        self.route = ""
-        #: 0 until a response starts.
-        self.status_code = 0
-        self.request_body_bytes = 0
-        self.response_body_bytes = 0
-        #: `""`, a 5xx code, `client_disconnect` or `incomplete_response`.
-        self.error_type = ""
-        self.exception: BaseException | None = None
-        self.client_disconnected = False
-        #: Whether it failed, or refers to what is the user's: an exception, bound values.
-        self.is_urgent = False
-        self._ids: tuple[str, str] | None = None
-        self.sampled = False
-        #: The caller's span, if this request continues its trace.
-        self.caller: SpanContext | None = None
-        #: Until the request is recorded.
-        self.span: Span | None = None
-        #: What `obslib.bind` was given.
-        self.bound: dict[str, Any] | None = None
-        #: The OpenTelemetry context in which the request is served; set by the traces recorder.
-        self.otel_context: Context | None = None
-        #: The templates of the mounts passed so far, and what was in the scope when the last one was entered.
-        self.mount_template = ""
-        self.mount_route: object = None
-        self.mount_context: object = None
+    #: A known request method, or `names.OTHER` with the caller's own beside it.
+    method: str
+    original_method: str
+    path: str
+    #: `http`, `https` or `names.OTHER`.
+    scheme: str
+    http_version: str
+    #: Header values by lower-case name; several of one name are joined as RFC 9110 joins lists.
+    headers: Mapping[bytes, bytes]
+    client_address: str
+    #: `""` while nobody has asked for one: where it would stand in no line and no span.
+    request_id: str
+    #: The query string, secrets replaced; filled by the traces recorder.
+    query: str
+    #: Nanoseconds on the monotonic clock, and since 1970-01-01 UTC.
+    start_clock_ns: int
+    start_unix_ns: int
+    #: One reading of the clock, which every signal reports.
+    duration_ns: int
+    #: Of a response that is sent in several pieces, when the first of them was; else 0.
+    time_to_first_byte_ns: int
+    #: The template that matched, or `""`.
+    route: str
+    #: 0 until a response starts.
+    status_code: int
+    request_body_bytes: int
+    response_body_bytes: int
+    #: `""`, a 5xx code, `client_disconnect` or `incomplete_response`.
+    error_type: str
+    exception: BaseException | None
+    client_disconnected: bool
+    #: Whether it failed, or refers to what is the user's: an exception, bound values.
+    is_urgent: bool
+    #: 32 lower-case hexadecimal digits of the trace id and 16 of the span id, or `""`; set by the traces recorder.
+    id_digits: str
+    sampled: bool
+    #: The caller's span, if this request continues its trace.
+    caller: SpanContext | None
+    #: Until the request is recorded.
+    span: Span | None
+    #: What `obslib.bind` was given.
+    bound: dict[str, Any] | None
+    #: The OpenTelemetry context in which the request is served; set by the traces recorder.
+    otel_context: Context | None
+    #: The mounts passed so far; None for the ordinary request.
+    mounts: "Mounts | None"
+
+    @classmethod
+    def begin(
+        cls, method: str, path: str, scheme: str, http_version: str, start_clock_ns: int, start_unix_ns: int
+    ) -> Self:
+        """Make the record of a request that begins. Not `__init__`: to call a class costs more than this does."""
+        record = object.__new__(cls)
+        record.method = method
+        record.path = path
+        record.scheme = scheme
+        record.http_version = http_version
+        record.start_clock_ns = start_clock_ns
+        record.start_unix_ns = start_unix_ns
+        record.original_method = ""
+        record.headers = _NO_HEADERS
+        record.client_address = ""
+        record.request_id = ""
+        record.query = ""
+        record.duration_ns = 0
+        record.time_to_first_byte_ns = 0
+        record.route = ""
+        record.status_code = 0
+        record.request_body_bytes = 0
+        record.response_body_bytes = 0
+        record.error_type = ""
+        record.exception = None
+        record.client_disconnected = False
+        record.is_urgent = False
+        record.id_digits = ""
+        record.sampled = False
+        record.caller = None
+        record.span = None
+        record.bound = None
+        record.otel_context = None
+        record.mounts = None
+        return record
 
     @property
     def trace_id(self) -> str:
         """32 lower-case hexadecimal digits, or `""`."""
-        return self.ids[0]
+        return self.id_digits[:TRACE_DIGITS]
 
     @property
     def span_id(self) -> str:
         """16 lower-case hexadecimal digits, or `""`."""
-        return self.ids[1]
-
-    @property
-    def ids(self) -> tuple[str, str]:
-        """Trace id and span id."""
-        return self._ids or self._read_ids()
-
-    def _read_ids(self) -> tuple[str, str]:
-        span = self.span
-        if span is None:
-            return _NO_IDS
-        own_ids = getattr(span, "id_bytes", None)
-        if own_ids is not None:
-            digits = own_ids().hex()
-        else:
-            context = span.get_span_context()
-            if not context.is_valid:
-                return _NO_IDS
-            digits = f"{context.trace_id:032x}{context.span_id:016x}"
-        self._ids = made = digits[:32], digits[32:]
-        return made
+        return self.id_digits[TRACE_DIGITS:]
 
     @property
     def user_agent(self) -> str:
@@ -159,8 +190,12 @@ class Recorder(Protocol):
     def signal(self) -> str:
         """The value of the label `signal` when this recorder fails."""
 
-    def finished(self, record: RequestRecord) -> None:
-        """Called once, soon after the request is over, in any thread but not in two at once; see `_backlog`."""
+    def finished(self, records: Iterable[RequestRecord]) -> None:
+        """
+        Called soon after requests are over, in any thread but not in two at once; see `_backlog`.
+
+        Takes one record after the other. If it raises it is called again, with those that it has not taken.
+        """
 
     def hand_over(self) -> None:
         """Called after a row of `finished`: pass on what they have made, all of it together."""
@@ -187,13 +222,21 @@ AnyRecord = TypeVar("AnyRecord", bound=RequestRecord)
 
 
 def bind_record(
-    record_class: type[AnyRecord], log_pipeline: object, background: TaskRecorder | None
+    record_class: type[AnyRecord],
+    log_pipeline: object,
+    background: TaskRecorder | None,
+    new_request_id: Callable[[], str],
 ) -> type[AnyRecord]:
     """Return the class of one application's records: what all of them have in common are attributes of it."""
     return type(
         record_class.__name__,
         (record_class,),
-        {"__slots__": (), "log_pipeline": log_pipeline, "background": background},
+        {
+            "__slots__": (),
+            "log_pipeline": log_pipeline,
+            "background": background,
+            "new_request_id": staticmethod(new_request_id),
+        },
     )
 
 
@@ -226,4 +269,8 @@ def bind(**values: Any) -> None:
 def request_id() -> str:
     """Return the id of the request that is being served here, `""` outside of one."""
     record = current_record.get()
-    return "" if record is None else record.request_id
+    if record is None:
+        return ""
+    if not record.request_id:
+        record.request_id = record.new_request_id()
+    return record.request_id

@@ -15,12 +15,9 @@ from opentelemetry.sdk.trace import Span, SpanLimits, Tracer
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
-from obslib._record import RequestRecord
+from obslib._record import TRACE_DIGITS, RequestRecord
 from obslib._span_attributes import initial_name, start_attributes
-from obslib._span_ids import NewIds
 
-#: Reentrant: a request may be thrown away at any allocation, and then it is recorded.
-_MAKING_IDS: Final = threading.RLock()
 _UNSET: Final = Status(StatusCode.UNSET)
 _RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 _FLAGS: Final = tuple(TraceFlags(number) for number in range(4))
@@ -40,41 +37,28 @@ class _part:  # noqa: N801 -- a decorator
         return span.__dict__.setdefault(self._name, self._make(span))
 
 
-class _LazyIds:
-    """The part of our spans that makes ids when somebody asks for them, and a context when somebody asks for that."""
+class _LazyContext:
+    """The part of our spans that makes a context when somebody asks for it."""
 
-    new_ids: ClassVar[NewIds]
     #: The flags of a trace that begins here.
     root_flags: ClassVar[int]
     is_sampled: ClassVar[bool]
-    #: The caller's, or one that was made to decide about sampling; 0 while there is none.
-    known_trace_id: int
+    #: See `_span_ids`.
+    _id_digits: str
     _parent: SpanContext | None
-    _id_bytes = b""
-
-    def id_bytes(self) -> bytes:
-        """Return trace id and span id; see `_span_ids`."""
-        return self._id_bytes or self._make_ids()
-
-    def _make_ids(self) -> bytes:
-        # Two threads may come here at once: both must get the same ids.
-        with _MAKING_IDS:
-            if not self._id_bytes:
-                self._id_bytes = self.new_ids(self._parent, self.known_trace_id)
-        return self._id_bytes
 
     @_part
     def _context(self) -> SpanContext:
-        ids, parent = self.id_bytes(), self._parent
+        digits, parent = self._id_digits, self._parent
         if parent is None:
             flags, trace_state = self.root_flags, DEFAULT_TRACE_STATE
         else:
             flags, trace_state = parent.trace_flags & _RANDOM, parent.trace_state
-        trace_id, span_id = int.from_bytes(ids[:16], "big"), int.from_bytes(ids[16:], "big")
+        trace_id, span_id = int(digits[:TRACE_DIGITS], 16), int(digits[TRACE_DIGITS:], 16)
         return _make_context((trace_id, span_id, False, _FLAGS[flags | self.is_sampled], trace_state, True))
 
 
-class ServerSpan(_LazyIds, Span):
+class ServerSpan(_LazyContext, Span):
     """
     One server span; `bind` makes the class for a tracer, whose spans `begin` makes.
 
@@ -97,10 +81,10 @@ class ServerSpan(_LazyIds, Span):
     is_unsent = False
 
     @classmethod
-    def begin(cls, trace_id: int, parent: SpanContext | None, record: RequestRecord) -> Self:
+    def begin(cls, id_digits: str, parent: SpanContext | None, record: RequestRecord) -> Self:
         """Make a span. Not in `__init__`: the SDK's parts come later, and calling a class costs more than this does."""
         span = object.__new__(cls)
-        span.known_trace_id = trace_id
+        span._id_digits = id_digits
         span._parent = parent
         span._request_record = record
         return span
@@ -150,33 +134,32 @@ class ServerSpan(_LazyIds, Span):
         self.is_unsent = True
 
 
-class UnsampledSpan(_LazyIds, NonRecordingSpan):
-    """The server span of a trace that is not sampled: ids, once somebody asks for them."""
+class UnsampledSpan(_LazyContext, NonRecordingSpan):
+    """The server span of a trace that is not sampled: ids, and a context once somebody asks for it."""
 
     is_sampled = False
 
     @classmethod
-    def begin(cls, trace_id: int, parent: SpanContext | None) -> Self:
+    def begin(cls, id_digits: str, parent: SpanContext | None) -> Self:
         """Make a span; see `ServerSpan.begin`."""
         span = object.__new__(cls)
+        span._id_digits = id_digits
         span._parent = parent
-        span.known_trace_id = trace_id
         return span
 
 
-def bind_unsampled(new_ids: NewIds, root_flags: int) -> type[UnsampledSpan]:
-    """Return the class of unsampled server spans with such ids, in new traces with such flags."""
-    return type("UnsampledSpan", (UnsampledSpan,), {"new_ids": staticmethod(new_ids), "root_flags": root_flags})
+def bind_unsampled(root_flags: int) -> type[UnsampledSpan]:
+    """Return the class of unsampled server spans, in new traces with such flags."""
+    return type("UnsampledSpan", (UnsampledSpan,), {"root_flags": root_flags})
 
 
-def bind(tracer: Tracer, new_ids: NewIds, root_flags: int) -> type[ServerSpan]:
+def bind(tracer: Tracer, root_flags: int) -> type[ServerSpan]:
     """Return the class of a tracer's server spans, which the SDK's code cannot tell from its own."""
     return type(
         "ServerSpan",
         (ServerSpan,),
         {
             "__module__": ServerSpan.__module__,
-            "new_ids": staticmethod(new_ids),
             "root_flags": root_flags,
             "_sampler": tracer.sampler,
             "_resource": tracer.resource,

@@ -47,13 +47,9 @@ class ServerSpanEncoder:
         #: By the number of its characters: what precedes a request id.
         self._request_id_heads: dict[object, bytes] = {}
 
-    def encode(self, record: RequestRecord, ids: bytes, parent: SpanContext | None, end_unix_ns: int) -> bytes:
-        """
-        Return a `ScopeSpans.spans` field.
-
-        Args:
-            ids: Of the span; see `_span_ids`.
-        """
+    def encode(self, record: RequestRecord, parent: SpanContext | None, end_unix_ns: int) -> bytes:
+        """Return a `ScopeSpans.spans` field."""
+        ids = bytes.fromhex(record.id_digits)
         path = record.path
         method = record.method
         start_key = (method, record.scheme, record.http_version, record.headers.get(_HOST))

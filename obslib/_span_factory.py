@@ -17,11 +17,13 @@ from obslib._record import RequestRecord
 from obslib._server_span import ServerSpan, bind, bind_unsampled, contexts_are_equal
 from obslib._server_span_encode import ServerSpanEncoder
 from obslib._span_attributes import describe_outcome, final_name, initial_name, start_attributes
-from obslib._span_ids import ids_of, make_new_ids
+from obslib._span_ids import digits_of, make_new_ids
 from obslib.settings import Settings
 
-_RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
-Decision = Callable[[SpanContext | None, int], bool]
+#: The digits of a trace id's lower 64 bits.
+_LOW_HALF: Final = slice(16, 32)
+#: Whether a trace is sampled, by the caller's span and the ids of ours.
+Decision = Callable[[SpanContext | None, str], bool]
 
 
 class SpanFactory:
@@ -44,13 +46,11 @@ class SpanFactory:
         self._processors: Any = tracer.span_processor
         self._expected = _processors_of(provider)
         self._processor = processor
-        ids = provider.id_generator
-        self._generate_trace_id = ids.generate_trace_id
+        self._new_ids = make_new_ids(provider.id_generator)
         self._decide = make_decision(settings)
-        self._decides_by_id = settings.traces_sampler.endswith("traceidratio")
-        new_ids, root_flags = make_new_ids(ids), _root_flags(ids)
-        self._begin_sampled = bind(tracer, new_ids, root_flags).begin
-        self._begin_unsampled = bind_unsampled(new_ids, root_flags).begin
+        root_flags = _root_flags(provider.id_generator)
+        self._begin_sampled = bind(tracer, root_flags).begin
+        self._begin_unsampled = bind_unsampled(root_flags).begin
         self._scope = tracer._instrumentation_scope  # noqa: SLF001 -- checked against a stock span
         self._encoder = ServerSpanEncoder(request_id_attribute)
         self._encoded: list[QueuedSpan] = []
@@ -59,15 +59,11 @@ class SpanFactory:
         """Start a server span, or a span without a record if the trace is not sampled; None if it is the SDK's turn."""
         if self._processors._span_processors is not self._expected or not self._gate.is_open:  # noqa: SLF001 -- replaced when added to
             return None
-        trace_id = 0
-        if parent is not None:
-            trace_id = parent.trace_id
-        elif self._decides_by_id:
-            trace_id = self._generate_trace_id()
-        sampled = record.sampled = self._decide(parent, trace_id)
-        if sampled:
-            return self._begin_sampled(trace_id, parent, record)
-        return self._begin_unsampled(trace_id, parent)
+        record.id_digits = digits = self._new_ids(parent)
+        if self._decide(parent, digits):
+            record.sampled = True
+            return self._begin_sampled(digits, parent, record)
+        return self._begin_unsampled(digits, parent)
 
     def end(self, span: ServerSpan, end_unix_ns: int) -> bool:
         """End a span that nobody has touched, and that nobody else is to see; tell whether that was so."""
@@ -80,7 +76,7 @@ class SpanFactory:
         """Encode a span that has ended untouched; `send` sends it."""
         if self._processor is not None:
             end_unix_ns = record.start_unix_ns + record.duration_ns
-            encoded = self._encoder.encode(record, span.id_bytes(), span.parent, end_unix_ns)
+            encoded = self._encoder.encode(record, span.parent, end_unix_ns)
             self._encoded.append((self._scope, encoded))
 
     def send(self) -> None:
@@ -115,25 +111,24 @@ def make_factory(
 
 def make_decision(settings: Settings) -> Decision:
     """Return what `make_sampler`'s sampler decides, without its results' weight."""
-    root: Decision
-    if settings.traces_sampler.endswith("traceidratio"):
-        # https://opentelemetry.io/docs/specs/otel/trace/sdk/#traceidratiobased, as the SDK's own sampler has it
-        bound = round(settings.traces_sampler_ratio * (1 << 64))
+    always_off = settings.traces_sampler.endswith("always_off")
+    ratio = settings.traces_sampler_ratio if settings.traces_sampler.endswith("traceidratio") else float(not always_off)
+    # https://opentelemetry.io/docs/specs/otel/trace/sdk/#traceidratiobased, as the SDK's own sampler has it: of digits
+    # of one length the smaller number is the smaller text.
+    bound = f"{round(ratio * (1 << 64)):016x}"
+    follows_parent = settings.traces_sampler.startswith("parentbased_")
 
-        def root(_parent: SpanContext | None, trace_id: int) -> bool:
-            return trace_id & 0xFFFF_FFFF_FFFF_FFFF < bound
-    else:
-        always = not settings.traces_sampler.endswith("always_off")
+    def decide(parent: SpanContext | None, digits: str) -> bool:
+        if parent is not None and follows_parent:
+            return parent.trace_flags.sampled
+        return digits[_LOW_HALF] < bound
 
-        def root(_parent: SpanContext | None, _trace_id: int) -> bool:
-            return always
+    return decide if 0 < ratio < 1 else _make_constant_decision(is_sampled=ratio > 0, follows_parent=follows_parent)
 
-    if not settings.traces_sampler.startswith("parentbased_"):
-        return root
-    decide_root = root
 
-    def decide(parent: SpanContext | None, trace_id: int) -> bool:
-        return decide_root(None, trace_id) if parent is None else parent.trace_flags.sampled
+def _make_constant_decision(*, is_sampled: bool, follows_parent: bool) -> Decision:
+    def decide(parent: SpanContext | None, _digits: str) -> bool:
+        return parent.trace_flags.sampled if parent is not None and follows_parent else is_sampled
 
     return decide
 
@@ -168,16 +163,14 @@ def _spans_are_equal(settings: Settings, request_id_attribute: str) -> bool:
         provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
         provider.add_span_processor(keep)
         tracer = provider.get_tracer("obslib", settings.service_version or "0")
-        ids = b""
-        flags = _root_flags(provider.id_generator)
-        span_class = bind(tracer, lambda *_: ids, flags)  # type: ignore[arg-type]  # the SDK's provider makes the SDK's tracers
+        span_class = bind(tracer, _root_flags(provider.id_generator))  # type: ignore[arg-type]  # the SDK's provider makes the SDK's tracers
         for touch in (_leave_alone, _touch):
             record = _example()
             stock = tracer.start_span(
                 initial_name(record), None, SpanKind.SERVER, start_attributes(record), None, record.start_unix_ns
             )
-            ids = ids_of(stock.get_span_context())
-            ours = span_class.begin(0, None, record)
+            record.id_digits = digits_of(stock.get_span_context())
+            ours = span_class.begin(record.id_digits, None, record)
             sent = []
             for span in (stock, ours):
                 touch(span)
@@ -189,13 +182,12 @@ def _spans_are_equal(settings: Settings, request_id_attribute: str) -> bool:
             if sent[0] != sent[1]:
                 return False
         encoder = ServerSpanEncoder(request_id_attribute)
-        record = _example()
-        untouched = span_class.begin(0, None, record)
-        expected = span_class.begin(0, None, record)
+        untouched = span_class.begin(record.id_digits, None, record)
+        expected = span_class.begin(record.id_digits, None, record)
         describe_outcome(expected, record, request_id_attribute)
         expected.update_name(final_name(record))
         expected.end(record.start_unix_ns + 5)
-        encoded = encoder.encode(record, ids, None, record.start_unix_ns + 5)
+        encoded = encoder.encode(record, None, record.start_unix_ns + 5)
         return not untouched.is_touched and encoded == encode_span(keep.span)  # type: ignore[arg-type]  # likewise
     except Exception:  # noqa: BLE001 -- whatever another SDK does differently: then its own spans are used
         return False
@@ -215,7 +207,7 @@ def _touch(span: trace.Span) -> None:
 
 
 def _example() -> RequestRecord:
-    record = RequestRecord("GET", "/a/1", "http", "1.1", 0, 1)
+    record = RequestRecord.begin("GET", "/a/1", "http", "1.1", 0, 1)
     record.headers = {b"host": b"example.org:8080", b"user-agent": b"check"}
     record.client_address, record.query = "192.0.2.1", "q=1"
     record.request_id, record.route, record.status_code = "id-1", "/a/{b}", 503

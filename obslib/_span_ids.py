@@ -1,46 +1,43 @@
-"""The ids of a span as 24 bytes, 16 of the trace and 8 of the span: what is sent are bytes or digits, never numbers.
+"""The ids of a span as 48 hexadecimal digits, 32 of the trace and 16 of the span: what is written down are digits.
 
 https://www.w3.org/TR/trace-context/#trace-id
 """
 
 import random
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.trace import SpanContext
 
-_SPAN_ID_BITS: Final = 64
-_ANY_SPAN_ID: Final = (1 << _SPAN_ID_BITS) - 1
+from obslib._record import TRACE_DIGITS
 
+#: Of both ids.
+_ID_BYTES: Final = 24
+_ID_BITS: Final = 8 * _ID_BYTES
 
-class NewIds(Protocol):
-    """Makes the ids of a span."""
-
-    def __call__(self, parent: SpanContext | None, known_trace_id: int, /) -> bytes:
-        """Return them: in the caller's trace, else in one whose id is known (not 0), else in a new one."""
+#: Makes the ids of a span: in the caller's trace, or in a new one.
+NewIds = Callable[[SpanContext | None], str]
 
 
 def make_new_ids(generator: IdGenerator) -> NewIds:
     """Return what makes ids with a generator; with the SDK's own, trace and span id are drawn at once."""
-    draws_at_once = type(generator) is RandomIdGenerator
+    if type(generator) is RandomIdGenerator:
+        return random_ids
 
-    def new_ids(parent: SpanContext | None, known_trace_id: int) -> bytes:
-        if draws_at_once and parent is None and not known_trace_id:
-            return random_ids()
-        trace_id = parent.trace_id if parent is not None else known_trace_id or generator.generate_trace_id()
-        return trace_id.to_bytes(16, "big") + generator.generate_span_id().to_bytes(8, "big")
+    def new_ids(parent: SpanContext | None) -> str:
+        trace_id = generator.generate_trace_id() if parent is None else parent.trace_id
+        return f"{trace_id:032x}{generator.generate_span_id():016x}"
 
     return new_ids
 
 
-def random_ids() -> bytes:
-    """Return the ids of a new trace's first span, neither of them 0."""
-    ids = random.getrandbits(128 + _SPAN_ID_BITS)
-    while not ids & _ANY_SPAN_ID or not ids >> _SPAN_ID_BITS:
-        ids = random.getrandbits(128 + _SPAN_ID_BITS)  # pragma: no cover -- one in 2**64
-    return ids.to_bytes(24, "big")
+def random_ids(parent: SpanContext | None) -> str:
+    """Return ids at random. One in 2**64 is 0, which is no id: nobody will see it."""
+    digits = random.getrandbits(_ID_BITS).to_bytes(_ID_BYTES, "big").hex()
+    return digits if parent is None else f"{parent.trace_id:032x}{digits[TRACE_DIGITS:]}"
 
 
-def ids_of(context: SpanContext) -> bytes:
-    """Return the ids of a span that has a context."""
-    return context.trace_id.to_bytes(16, "big") + context.span_id.to_bytes(8, "big")
+def digits_of(context: SpanContext) -> str:
+    """Return the ids of a span that has a context; empty if they are none."""
+    return f"{context.trace_id:032x}{context.span_id:016x}" if context.is_valid else ""

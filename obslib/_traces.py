@@ -1,7 +1,7 @@
 """The traces: a Recorder that makes one SERVER span a request."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Final
 
@@ -19,6 +19,7 @@ from obslib._redaction import Redactor
 from obslib._server_span import ServerSpan
 from obslib._span_attributes import describe_outcome, final_name, initial_name, start_attributes
 from obslib._span_factory import SpanFactory
+from obslib._span_ids import digits_of
 from obslib.exceptions import MissingExtraError
 from obslib.settings import Settings
 
@@ -93,13 +94,14 @@ class TracesRecorder:
         attributes = start_attributes(record)
         kind, start_time = SpanKind.SERVER, record.start_unix_ns
         span = self._tracer.start_span(initial_name(record), incoming, kind, attributes, links, start_time)
-        record.sampled = span.get_span_context().trace_flags.sampled
+        context = span.get_span_context()
+        record.sampled, record.id_digits = context.trace_flags.sampled, digits_of(context)
         return span
 
     def ended(self, record: RequestRecord) -> None:
         """Complete the span and end it where the record ends; one that nobody has touched is encoded later."""
         span = record.span
-        if span is None or not span.is_recording():
+        if not record.sampled or span is None or not span.is_recording():
             if self._late_spans is not None:
                 self._late_spans.consider(record)
             return
@@ -112,11 +114,14 @@ class TracesRecorder:
         describe_outcome(span, record, self._request_id_attribute, self._redactor.text)
         span.end(record.start_unix_ns + record.duration_ns)
 
-    def finished(self, record: RequestRecord) -> None:
-        """Encode the span, if that is left to do."""
-        span = record.span
-        if self._factory is not None and isinstance(span, ServerSpan) and span.is_unsent:
-            self._factory.encode(record, span)
+    def finished(self, records: Iterable[RequestRecord]) -> None:
+        """Encode the spans of which that is left to do."""
+        if self._factory is None:
+            return
+        encode = self._factory.encode
+        for record in records:
+            if record.sampled and isinstance(span := record.span, ServerSpan) and span.is_unsent:
+                encode(record, span)
 
     def hand_over(self) -> None:
         """Queue the encoded spans."""

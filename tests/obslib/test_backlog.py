@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -22,11 +22,12 @@ class Keeper:
 
     def started(self, record: RequestRecord, scope: Scope) -> None: ...
 
-    def finished(self, record: RequestRecord) -> None:
-        self._row.append(record.path)
-        if self._told is not None:
-            self._told.append(self.signal)
-        self.on_finished(record)
+    def finished(self, records: Iterable[RequestRecord]) -> None:
+        for record in records:
+            self._row.append(record.path)
+            if self._told is not None:
+                self._told.append(self.signal)
+            self.on_finished(record)
 
     def hand_over(self) -> None:
         self.rows.append(self._row)
@@ -34,7 +35,7 @@ class Keeper:
 
 
 def a_request(path: str, *, is_urgent: bool = False) -> RequestRecord:
-    record = RequestRecord("GET", path, "http", "1.1", 0, 0)
+    record = RequestRecord.begin("GET", path, "http", "1.1", 0, 0)
     record.is_urgent = is_urgent
     return record
 
@@ -136,7 +137,23 @@ def test_a_recorder_that_fails_silences_nobody(backlog: Backlog, errors: Errors)
     paths = add(backlog, 3)
     backlog.work_off()
     assert whole.rows == [paths]
+    assert broken._row == paths
     assert errors == [("traces", "finished"), ("traces", "hand_over")]
+
+
+def test_a_recorder_that_always_fails(backlog: Backlog, errors: Errors) -> None:
+    """Each request is tried once, also by one that fails before it takes any."""
+
+    class Broken(Keeper):
+        def finished(self, records: Iterable[RequestRecord]) -> None:
+            raise RuntimeError("always")
+
+    whole = Keeper()
+    backlog.recorders = [Broken("traces"), whole]
+    paths = add(backlog, 3)
+    backlog.work_off()
+    assert whole.rows == [paths]
+    assert errors == [("traces", "always")] * 3
 
 
 def test_a_request_that_ends_while_others_are_recorded(backlog: Backlog) -> None:

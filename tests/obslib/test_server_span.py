@@ -1,8 +1,6 @@
 """The lazy server span: what is sent of it, and of what users do to it, is what the SDK's own span would have sent."""
 
 import gc
-import threading
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -32,7 +30,7 @@ from obslib._server_span import ServerSpan, bind_unsampled
 from obslib._server_span_encode import ServerSpanEncoder
 from obslib._span_attributes import _parse_host, describe_outcome, final_name, initial_name, start_attributes
 from obslib._span_factory import make_decision, make_factory
-from obslib._span_ids import ids_of, make_new_ids
+from obslib._span_ids import digits_of, make_new_ids
 from obslib._telemetry import Telemetry
 from obslib.settings import Settings
 from obslib.testing import FixedClock, SequentialIds
@@ -249,29 +247,8 @@ async def test_processor_added_between_two_requests() -> None:
     assert dict(kept.attributes or {})["url.path"] == "/items/2"
 
 
-def test_threads_agree_on_the_ids_of_a_span() -> None:
-    """Two that ask an unsampled span at once get the same ids, which are made once."""
-    made: list[bytes] = []
-    asked = threading.Event()
-
-    def new_ids(_parent: SpanContext | None, _trace_id: int, /) -> bytes:
-        asked.set()
-        time.sleep(0.05)  # for the other thread to come and wait
-        made.append(bytes([len(made) + 1]) * 24)
-        return made[-1]
-
-    span = bind_unsampled(new_ids, 0).begin(0, None)
-    seen: list[SpanContext] = []
-    thread = threading.Thread(target=lambda: seen.append(span.get_span_context()))
-    thread.start()
-    assert asked.wait(30)
-    seen.append(span.get_span_context())
-    thread.join()
-    assert made == [ids_of(seen[0])] == [ids_of(seen[1])]
-
-
 def test_ids_of_another_generator() -> None:
-    """Whoever brings a generator gets its ids; a trace that is known is continued."""
+    """Whoever brings a generator gets its ids; a caller's trace is continued."""
 
     class Ours(RandomIdGenerator):
         def generate_trace_id(self) -> int:
@@ -281,24 +258,23 @@ def test_ids_of_another_generator() -> None:
             return 9
 
     parent = SpanContext(5, 6, is_remote=True)
-    assert make_new_ids(Ours())(None, 0) == bytes(15) + b"\x07" + bytes(7) + b"\x09"
-    assert make_new_ids(Ours())(None, 3) == bytes(15) + b"\x03" + bytes(7) + b"\x09"
+    assert make_new_ids(Ours())(None) == f"{7:032x}{9:016x}"
+    assert make_new_ids(Ours())(parent) == f"{5:032x}{9:016x}"
     random_ids = make_new_ids(RandomIdGenerator())
-    assert random_ids(parent, 0)[:16] == bytes(15) + b"\x05"
-    assert len({random_ids(None, 0)[:16] for _ in range(100)} | {random_ids(None, 0)[16:] for _ in range(100)}) == 200
+    assert random_ids(parent)[:32] == f"{5:032x}"
+    assert {len(random_ids(which)) for which in (None, parent)} == {48}
+    assert len({random_ids(None)[:32] for _ in range(100)} | {random_ids(parent)[32:] for _ in range(100)}) == 200
 
 
 def test_code_that_looks_into_an_unsampled_span() -> None:
     """Its ids are there for whoever prints it."""
-    span = bind_unsampled(lambda *_: b"a" * 24, 0).begin(0, None)
-    assert repr(SpanContext(int.from_bytes(b"a" * 16), int.from_bytes(b"a" * 8), is_remote=False)) in repr(span)
+    span = bind_unsampled(0).begin("a" * 48, None)
+    assert repr(SpanContext(int("a" * 32, 16), int("a" * 16, 16), is_remote=False)) in repr(span)
 
 
-def test_a_record_with_a_span_that_is_none_has_no_ids() -> None:
+def test_a_span_that_is_none_has_no_ids() -> None:
     """A tracer that is switched off makes a span without ids: the lines then have none, rather than zeros."""
-    record = RequestRecord("GET", "/", "http", "1.1", 0, 0)
-    record.span = trace.INVALID_SPAN
-    assert (record.trace_id, record.span_id) == ("", "")
+    assert digits_of(trace.INVALID_SPAN.get_span_context()) == ""
 
 
 async def test_incoming_parent() -> None:
@@ -315,7 +291,7 @@ async def test_incoming_parent() -> None:
             [span] = running.spans()
         assert (span.trace_id.hex(), span.parent_span_id.hex(), span.flags) == ("4b" * 16, "0f" * 8, 0x300)
         assert span.trace_state == ("a=1" if headers else "")
-        assert ids_of(seen[-1]) == span.trace_id + span.span_id
+        assert digits_of(seen[-1]) == (span.trace_id + span.span_id).hex()
         assert (seen[-1].trace_state.to_header(), seen[-1].trace_flags) == (span.trace_state, 1)
 
 
@@ -358,7 +334,9 @@ ENCODER = ServerSpanEncoder(REQUEST_ID)
 
 
 def a_record(values: dict[str, Any]) -> RequestRecord:
-    record = RequestRecord(values["method"], values["path"], "http", values["version"], 0, 1_700_000_000_000_000_000)
+    record = RequestRecord.begin(
+        values["method"], values["path"], "http", values["version"], 0, 1_700_000_000_000_000_000
+    )
     if record.method == names.OTHER:
         record.original_method = "PURGE"
     headers = {b"host": values["host"], b"user-agent": values["user_agent"]}
@@ -379,7 +357,6 @@ class Keep(SpanProcessor):
 
 
 KEEP = Keep()
-IDS = bytes(range(24))
 PROVIDER = ObslibTracerProvider(make_resource(Settings()), Gate(make_sampler(Settings())))
 PROVIDER.add_span_processor(KEEP)
 
@@ -394,7 +371,8 @@ def test_encoded_from_the_record_is_encoded_from_the_span(values: dict[str, Any]
         initial_name(record), context, SpanKind.SERVER, start_attributes(record), None, record.start_unix_ns
     )
     end_unix_ns = record.start_unix_ns + record.duration_ns
-    ours = ENCODER.encode(record, ids_of(stock.get_span_context()), parent, end_unix_ns)
+    record.id_digits = digits_of(stock.get_span_context())
+    ours = ENCODER.encode(record, parent, end_unix_ns)
     stock.update_name(final_name(record))
     describe_outcome(stock, record, REQUEST_ID)
     stock.end(end_unix_ns)
@@ -410,7 +388,8 @@ def test_decisions_are_the_samplers(name: str, ratio: float, trace_id: int, pare
     )
     context = None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent))
     stock = make_sampler(settings).should_sample(context, trace_id, "x")
-    assert make_decision(settings)(parent, trace_id) is (stock.decision is Decision.RECORD_AND_SAMPLE)
+    digits = f"{trace_id:032x}{1:016x}"
+    assert make_decision(settings)(parent, digits) is (stock.decision is Decision.RECORD_AND_SAMPLE)
 
 
 def test_samplers_by_name() -> None:
@@ -479,7 +458,7 @@ def test_pieces_without_end() -> None:
             "client": f"{number}", "user_agent": b"u" * (number % 300), "query": "", "route": f"/{number}", "status": 200,
             "error_type": "", "sizes": (number, 0), "request_id": "r" * (number % 128 + 1), "duration_ns": 0,
         }  # fmt: skip
-        encoder.encode(a_record(values), IDS, None, 5)
+        encoder.encode(a_record(values), None, 5)
     kept = [value for value in vars(encoder).values() if isinstance(value, dict)]
     assert len(kept) == 6
     assert max(map(len, kept)) <= 512
@@ -514,7 +493,7 @@ def test_long_hosts_are_not_kept() -> None:
     _parse_host.cache_clear()
     encoder = ServerSpanEncoder(REQUEST_ID)
     for size, kept in ((257, 0), (256, 1)):
-        record = RequestRecord("GET", "/", "http", "1.1", 0, 1)
+        record = RequestRecord.begin("GET", "/", "http", "1.1", 0, 1)
         record.headers = {b"host": b"h" * size}
-        assert ("h" * size).encode() in encoder.encode(record, IDS, None, 5)
+        assert ("h" * size).encode() in encoder.encode(record, None, 5)
         assert (len(encoder._starts), _parse_host.cache_info().currsize) == (kept, kept)

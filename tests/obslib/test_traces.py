@@ -244,7 +244,7 @@ async def test_request_id_is_known_inside() -> None:
 
 async def test_random_request_ids() -> None:
     """Generated ids are 32 hexadecimal digits, another one each time."""
-    from obslib._middleware import random_request_id
+    from obslib._record import random_request_id
 
     assert len({random_request_id() for _ in range(100)}) == 100
     assert len(random_request_id()) == 32

@@ -470,14 +470,14 @@ def test_requests_of_the_parent_are_not_in_flight_in_a_child(start: Start) -> No
     process = start()
     recorder = process.telemetry.metrics_recorder
     assert recorder is not None
-    done, served = (RequestRecord(method, "/", "http", "1.1", 0, 0) for method in ("GET", "PUT"))
+    done, served = (RequestRecord.begin(method, "/", "http", "1.1", 0, 0) for method in ("GET", "PUT"))
     process.telemetry.backlog.in_flight.add(served)
-    recorder.finished(done)
+    recorder.finished([done])
     assert process.samples(names.HTTP_SERVER_ACTIVE_REQUESTS, http_request_method="PUT") == {"0": 1.0}
     process.telemetry.reset_after_fork()
     assert process.samples(names.HTTP_SERVER_ACTIVE_REQUESTS, http_request_method="PUT") == {"0": 0.0}
     assert process.samples(f"{names.HTTP_SERVER_REQUEST_DURATION}_count") == {"0": 0.0}
-    recorder.finished(done)
+    recorder.finished([done])
     assert process.samples(f"{names.HTTP_SERVER_REQUEST_DURATION}_count") == {"0": 1.0}
 
 
@@ -486,11 +486,11 @@ def test_lock_that_a_thread_of_the_parent_held(start: Start) -> None:
     process = start()
     recorder = process.telemetry.metrics_recorder
     assert recorder is not None
-    record = RequestRecord("GET", "/", "http", "1.1", 0, 0)
-    recorder.finished(record)
+    record = RequestRecord.begin("GET", "/", "http", "1.1", 0, 0)
+    recorder.finished([record])
     recorder._lock.acquire()
     process.telemetry.reset_after_fork()
-    child = threading.Thread(target=recorder.finished, args=(record,), daemon=True)
+    child = threading.Thread(target=recorder.finished, args=([record],), daemon=True)
     child.start()
     child.join(DEADLINE_SECONDS)
     assert not child.is_alive()
