@@ -76,6 +76,7 @@ def _as_json(findings: Findings, described: dict[str, object]) -> dict[str, Any]
         "per_request": findings.deliveries,
         "spans_dropped": findings.dropped,
         **findings.raw,
+        "spent": {name: [asdict(own) for own in spent] for name, spent in findings.spent.items()},
         "samples": {name: [sample.as_json() for sample in samples] for name, samples in findings.samples.items()},
     }
 

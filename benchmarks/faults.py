@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from benchmarks import cpu, open_loop, pairing, variants
+from benchmarks import open_loop, pairing, slices, variants
 from benchmarks.children import Child
 from benchmarks.estimates import Estimate, estimate
 from benchmarks.latencies import percentile_seconds
 from benchmarks.rows import Row
 from benchmarks.site import Case, Sample, Site
+from benchmarks.slices import Spent
 
 _HEALTHY: Final = "healthy"
 _AGAIN: Final = "healthy again"
@@ -20,15 +21,15 @@ _DROPPED: Final = re.compile(rb'^obslib_spans_dropped_total\{[^}]*reason="([a-z_
 
 
 def run(
-    site: Site, *, rate: int, rounds: int, repeats: int, told: Callable[[str], None]
-) -> tuple[list[Sample], list[Sample], dict[str, dict[str, int]]]:
+    site: Site, *, rate: int, rounds: int, repeats: int, count: int, told: Callable[[str], None]
+) -> tuple[list[Spent], list[Sample], dict[str, dict[str, int]]]:
     """
     Measure a service with each collector in turn, always the same processes: what a fault costs may grow with time.
 
     Returns:
-        The samples of the closed loop, of the open loop, and the spans that were counted as dropped, by reason.
+        What slices at the limit took, the samples of the open loop, and the spans counted as dropped, by reason.
     """
-    closed: list[Sample] = []
+    spent: list[Spent] = []
     open_: list[Sample] = []
     with ExitStack() as stack:
         cases = [Case(label=label, variant=variants.ALL) for label in (_HEALTHY, _AGAIN)]
@@ -40,9 +41,7 @@ def run(
         servers = stack.enter_context(site.serving(cases))
         for round_ in range(rounds):
             told(f"a collector that is healthy, {', '.join(FAULTS)}: round {round_ + 1} of {rounds}")
-            closed += pairing.take(
-                servers, round_, repeats, lambda server, number: site.closed_loop(server, number, cpu.STRETCH_SECONDS)
-            )
+            spent += slices.take(site, servers, round_, count)
             open_ += pairing.take(
                 servers,
                 round_,
@@ -50,26 +49,31 @@ def run(
                 lambda server, number: site.open_loop(server, number, open_loop.STRETCH_SECONDS, rate),
             )
         dropped = {server.case.label: _dropped(server.child) for server in servers}
-    return closed, open_, dropped
+    return spent, open_, dropped
 
 
-def rows(closed: Sequence[Sample], open_: Sequence[Sample]) -> list[Row]:
+def rows(spent: Sequence[Spent], open_: Sequence[Sample]) -> list[Row]:
     """CPU, p99 and memory over those with a healthy collector; beside them, those of a second healthy one."""
-    cpu_seconds = pairing.multiples(closed, lambda sample: sample.cpu_seconds_per_request)
-    resident_bytes = pairing.multiples(open_, lambda sample: sample.resident_bytes)
+    cpu_seconds = slices.by_round(spent)
+    resident_bytes: dict[tuple[int, str], list[int]] = {}
+    for sample in open_:
+        resident_bytes.setdefault((sample.round, sample.label), []).append(sample.resident_bytes)
     p99 = [
         {label: percentile_seconds(latencies, 0.99) for label, latencies in labels.items()}
         for labels in pairing.latencies_by_round(open_).values()
     ]
 
-    def paired(multiples: Sequence[pairing.Multiples], label: str) -> Estimate:
-        return pairing.estimated(multiples, [label], lambda rounds: statistics.median(own[label] for own in rounds))
-
     def figures(label: str) -> dict[str, Estimate]:
         return {
-            "CPU": paired(cpu_seconds, label),
+            "CPU": estimate([own[label] / own[_HEALTHY] for own in cpu_seconds]),
             "p99, open loop": estimate([own[label] / own[_HEALTHY] for own in p99]),
-            "memory": paired(resident_bytes, label),
+            "memory": estimate(
+                [
+                    statistics.fmean(own) / statistics.fmean(resident_bytes[round_, _HEALTHY])
+                    for (round_, at), own in resident_bytes.items()
+                    if at == label
+                ]
+            ),
         }
 
     control = figures(_AGAIN)

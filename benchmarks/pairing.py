@@ -6,13 +6,11 @@ its own next stretch and not into another's.
 """
 
 import random
-import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from benchmarks.estimates import Estimate, bootstrapped
 from benchmarks.latencies import Microseconds
 from benchmarks.site import Sample, Server
 
@@ -21,11 +19,6 @@ MOST_DISTURBED_PART: Final = 0.1
 _TRIES: Final = 3
 
 T = TypeVar("T")
-
-#: What each label's stretches gave in a round, in multiples of the reference.
-Multiples = dict[str, list[float]]
-#: One figure a label, of one round.
-Means = Mapping[str, float]
 
 
 def in_turn(reference: T, subjects: Sequence[T], repeats: int, seed: int) -> list[T]:
@@ -71,54 +64,6 @@ def _undisturbed(stretch: Callable[[], Sample]) -> Sample:
         if sample.disturbed_part <= MOST_DISTURBED_PART:
             return replace(sample, tries=tries)
     return replace(stretch(), tries=_TRIES)
-
-
-def multiples(samples: Sequence[Sample], figure: Callable[[Sample], float]) -> list[Multiples]:
-    """
-    Compare each stretch with those of the reference before and after it.
-
-    Args:
-        samples: In the order of time; a round begins and ends with the reference.
-        figure: What to compare.
-
-    Returns:
-        What each label's stretches gave, round by round.
-    """
-    rounds: dict[int, list[Sample]] = {}
-    for sample in samples:
-        rounds.setdefault(sample.round, []).append(sample)
-    found = []
-    for own in rounds.values():
-        reference = own[0].label
-        compared: Multiples = {}
-        for before, sample, after in zip(own, own[1:], own[2:], strict=False):
-            if sample.label != reference:
-                around = (figure(before) + figure(after)) / 2
-                compared.setdefault(sample.label, []).append(figure(sample) / around)
-        found.append(compared)
-    return found
-
-
-def estimated(
-    rounds: Sequence[Multiples], labels: Sequence[str], figure: Callable[[Sequence[Means]], float]
-) -> Estimate:
-    """
-    Estimate a figure of some labels' means in each round.
-
-    The bootstrap draws rounds, as they have processes of their own, each with all its stretches: to draw these as well
-    would count their noise twice (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
-
-    Args:
-        rounds: What `multiples` returned; those without one of the labels do not count.
-        labels: Those the figure needs.
-        figure: Made of the labels' means, round by round.
-    """
-    means = [
-        {label: statistics.fmean(own[label]) for label in labels}
-        for own in rounds
-        if all(label in own for label in labels)
-    ]
-    return bootstrapped(figure(means), lambda chance: figure(chance.choices(means, k=len(means))), len(means))
 
 
 def latencies_by_round(samples: Iterable[Sample]) -> dict[int, dict[str, Microseconds]]:

@@ -105,11 +105,13 @@ def _dropped(dropped: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 def _disturbed(findings: Findings) -> str:
     """Tell how often others were at work on the server's CPU."""
+    parts = [own.disturbed_part for spent in findings.spent.values() for own in spent]
     samples = [sample for own in findings.samples.values() for sample in own]
     repeated = sum(sample.tries - 1 for sample in samples)
     left = sum(sample.disturbed_part > MOST_DISTURBED_PART for sample in samples)
     return (
-        f"{len(samples)} stretches, {repeated} more repeated because others took more than "
+        f"slices: others took {statistics.median(parts):.1%} of the server's CPU in the median round, {max(parts):.1%} "
+        f"in the worst\nstretches: {len(samples)}, {repeated} more repeated because others took more than "
         f"{MOST_DISTURBED_PART:.0%} of the server's CPU meanwhile, as they did in {left} of those that count"
     )
 

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from benchmarks import cpu, faults, imports, open_loop, scrape, variants, workers
+from benchmarks import closed_loop, cpu, faults, imports, open_loop, scrape, slices, variants, workers
 from benchmarks.estimates import Estimate
 from benchmarks.rows import Row
 from benchmarks.site import Sample, Site
+from benchmarks.slices import Spent
 
 #: Of the two minutes of a quick run, what the rounds may take; a slow machine makes fewer of them.
 _QUICK_SECONDS: Final = 95.0
 _QUICK_ROUNDS: Final = 6
+_QUICK_SLICES: Final = 8
 _LEAST_ROUNDS: Final = 2
 
 
@@ -26,6 +28,7 @@ class Findings:
     capacity: float
     deliveries: dict[str, dict[str, float]] = field(default_factory=dict)
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    spent: dict[str, list[Spent]] = field(default_factory=dict)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     raw: dict[str, Any] = field(default_factory=dict)
 
@@ -40,8 +43,7 @@ def quick(site: Site, told: Callable[[str], None]) -> Findings:
         return rounds >= _LEAST_ROUNDS and spent * (rounds + 1) / rounds > _QUICK_SECONDS
 
     cases = cpu.few_routes(chosen)
-    samples = cpu.run(site, cases, rounds=_QUICK_ROUNDS, repeats=1, told=told, enough=enough)
-    findings = _begin(samples)
+    findings = _begin(slices.run(site, cases, rounds=_QUICK_ROUNDS, count=_QUICK_SLICES, told=told, enough=enough))
     _add_imports(findings, rounds=5, told=told)
     findings.deliveries = site.deliveries()
     return findings
@@ -63,18 +65,19 @@ def full(site: Site, told: Callable[[str], None], *, scale: float = 1.0) -> Find
     ours = [variants.BARE, variants.CONTROL, *variants.OURS]
     chosen = [*ours, *variants.PEERS]
     cases = [*cpu.few_routes(chosen), *cpu.many_routes(chosen)]
-    measured = cpu.run(site, cases, rounds=scaled(4), repeats=scaled(2), told=told)
+    spent = slices.run(site, cases, rounds=scaled(4), count=scaled(16), told=told)
     # Nobody asks how far exactly the peers are beyond the bars: most rounds are for those that have some.
     cases = [*cpu.few_routes(ours), *cpu.many_routes(ours)]
-    measured += cpu.run(site, cases, rounds=scaled(20), first_round=scaled(4), repeats=scaled(2), told=told)
-    findings = _begin(measured)
-    rate = int(findings.capacity * open_loop.PART_OF_CAPACITY)
+    spent += slices.run(site, cases, rounds=scaled(16), first_round=scaled(4), count=scaled(20), told=told)
+    findings = _begin(spent)
     samples = findings.samples
+    samples["closed_loop"] = closed_loop.run(site, rounds=scaled(5), repeats=scaled(4), told=told)
+    findings.rows.append(closed_loop.row(samples["closed_loop"]))
+
+    rate = int(findings.capacity * open_loop.PART_OF_CAPACITY)
     findings.raw["open_loop_rate"] = rate
 
-    samples["open_loop"] = open_loop.run(
-        site, open_loop.VARIANTS, rate=rate, rounds=scaled(7), repeats=scaled(2), told=told
-    )
+    samples["open_loop"] = open_loop.run(site, rate=rate, rounds=scaled(12), repeats=scaled(4), told=told)
     findings.rows.append(open_loop.row(samples["open_loop"]))
 
     scraped = scrape.run(site, rate=rate, pairs=scaled(12), seconds=scaled(5), told=told)
@@ -82,26 +85,28 @@ def full(site: Site, told: Callable[[str], None], *, scale: float = 1.0) -> Find
     findings.raw["scrape_seconds"] = {name: seconds for name, (_, seconds) in scraped.items()}
     findings.rows.append(scrape.row(scraped))
 
-    closed, open_, findings.dropped = faults.run(site, rate=rate, rounds=scaled(8), repeats=scaled(2), told=told)
-    samples["faults_closed_loop"], samples["faults_open_loop"] = closed, open_
-    findings.rows += faults.rows(closed, open_)
+    findings.spent["faults"], samples["faults_open_loop"], findings.dropped = faults.run(
+        site, rate=rate, rounds=scaled(12), repeats=scaled(2), count=scaled(8), told=told
+    )
+    findings.rows += faults.rows(findings.spent["faults"], samples["faults_open_loop"])
 
-    samples["workers"] = workers.run(site, rounds=scaled(8), repeats=scaled(4), told=told)
-    findings.rows.append(workers.row(samples["workers"]))
+    findings.spent["workers"] = workers.run(site, rounds=scaled(8), count=scaled(24), told=told)
+    findings.rows.append(workers.row(findings.spent["workers"]))
 
     _add_imports(findings, rounds=scaled(20), told=told)
     findings.deliveries = site.deliveries()
     return findings
 
 
-def _begin(samples: list[Sample]) -> Findings:
-    costs = cpu.Costs(samples)
+def _begin(spent: list[Spent]) -> Findings:
+    costs = cpu.CpuCosts(spent)
+    bare_seconds = costs.bare_seconds()
     return Findings(
         rows=costs.rows(),
         control=costs.control(),
-        bare_seconds=costs.bare_seconds(),
-        capacity=costs.bare_capacity(),
-        samples={"cpu": samples},
+        bare_seconds=bare_seconds,
+        capacity=1 / bare_seconds.median,
+        spent={"cpu": spent},
     )
 
 

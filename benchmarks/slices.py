@@ -49,7 +49,7 @@ def run(
     cases: Sequence[Case],
     *,
     rounds: int,
-    slices: int,
+    count: int,
     told: Callable[[str], None],
     what: str = "CPU a request",
     first_round: int = 0,
@@ -62,7 +62,7 @@ def run(
         site: Where.
         cases: What.
         rounds: How often.
-        slices: How many each case has in a round, times its own number of stretches.
+        count: How many slices each case has in a round, times its own number of stretches.
         told: Told of each round.
         what: What it is told.
         first_round: Its number, where others were before.
@@ -74,11 +74,11 @@ def run(
             break
         told(f"{what}: round {round_ + 1} of {rounds}, {len(cases)} servers")
         with site.serving(cases) as servers:
-            spent += take(site, servers, first_round + round_, slices)
+            spent += take(site, servers, first_round + round_, count)
     return spent
 
 
-def take(site: Site, servers: Sequence[Server], round_: int, slices: int) -> list[Spent]:
+def take(site: Site, servers: Sequence[Server], round_: int, count: int) -> list[Spent]:
     """Take a round's slices from servers that run."""
     chance = random.Random(round_)
     disturbance, started = Disturbance(), time.monotonic()
@@ -90,7 +90,7 @@ def take(site: Site, servers: Sequence[Server], round_: int, slices: int) -> lis
             time.sleep(_SETTLE_SECONDS)
             server.child.pause()
         order = [place for place, server in enumerate(servers) for _ in range(server.case.stretches)]
-        for _ in range(slices):
+        for _ in range(count):
             for place in chance.sample(order, len(order)):
                 servers[place].child.resume()
                 loads[place].resume()

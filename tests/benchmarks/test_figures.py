@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import faults, performance_page, report, variants, workers
-from benchmarks.cpu import Costs
+from benchmarks import closed_loop, faults, performance_page, report, variants, workers
+from benchmarks.cpu import CpuCosts
 from benchmarks.estimates import Estimate, estimate
 from benchmarks.load import Load, LoadError, closed_loop_load, open_loop_load
 from benchmarks.rows import Row
 from benchmarks.site import Sample
+from benchmarks.slices import Spent
 
 
 def sample(label: str, round_: int, microseconds: float, p99_seconds: float = 0.002) -> Sample:
@@ -39,63 +40,63 @@ def test_bounds_enclose_the_median_and_are_the_same_each_time() -> None:
     assert 1.0 <= first.low < first.median < first.high <= 100.0
 
 
-def stretches(round_: int, slow: float = 1.0, /, **microseconds: float) -> list[Sample]:
-    """Return each label's stretch between two of the first one's."""
-    own = [sample(label.replace("_", "-"), round_, slow * at) for label, at in microseconds.items()]
-    reference = own[0]
-    return [reference, *(each for subject in own[1:] for each in (subject, reference))]
+def slices_of(round_: int, slow: float = 1.0, /, **microseconds: float) -> list[Spent]:
+    """Return what each label's slices took in a round."""
+    return [
+        Spent(label=label.replace("_", "-"), round=round_, requests=1, cpu_seconds=slow * at / 1e6, disturbed_part=0.0)
+        for label, at in microseconds.items()
+    ]
 
 
 def test_a_cost_is_what_comes_on_top_of_both_bare_servers_of_the_same_round() -> None:
     """A machine that is twice as slow in one round changes no cost."""
-    samples = [
-        stretch
+    spent = [
+        own
         for number, slow in ((1, 1.0), (2, 2.0), (3, 1.0), (4, 1.5))
-        for stretch in stretches(number, slow, bare=99, control=101, obslib=130)
+        for own in slices_of(number, slow, bare=99, control=101, obslib=130)
     ]
-    costs = Costs(samples)
-    assert costs.cost("obslib").median == pytest.approx(0.3)
-    assert costs.cost("obslib").high == pytest.approx(0.3)
+    costs = CpuCosts(spent)
+    assert costs.cost(variants.ALL).median == pytest.approx(0.3)
+    assert costs.cost(variants.ALL).high == pytest.approx(0.3)
     assert costs.control().median == pytest.approx(101 / 99 - 1)
-    assert costs.bare_seconds().median == pytest.approx(1.25 * 99e-6)
-    assert costs.bare_capacity() == 1000
+    assert costs.bare_seconds().median == pytest.approx(1.25 * 100e-6)
 
 
 def test_a_tail_is_that_of_all_stretches_of_a_round() -> None:
     """p99/p50 is read from a round's latencies together, over the mean of both bare servers'."""
-    costs = Costs(
-        [
-            *stretches(1, bare=100, control=100),
-            replace(sample("obslib", 1, 100), load=replace(sample("obslib", 1, 1).load, latencies={1000: 60})),
-            replace(sample("obslib", 1, 100), load=replace(sample("obslib", 1, 1).load, latencies={3000: 40})),
-            sample("bare", 1, 100),
-        ]
-    )
-    assert costs.tail(variants.ALL).median == pytest.approx(3 / 2)
-    assert costs.tail_control().median == 1.0
+    samples = [
+        sample("bare", 1, 100),
+        replace(sample("obslib", 1, 100), load=replace(sample("obslib", 1, 1).load, latencies={1000: 60})),
+        sample("control", 1, 100),
+        replace(sample("obslib", 1, 100), load=replace(sample("obslib", 1, 1).load, latencies={3000: 40})),
+        *(sample(variant.name, 1, 100) for variant in closed_loop.VARIANTS[3:]),
+    ]
+    found = closed_loop.row(samples)
+    assert found.ours.median == pytest.approx(3 / 2)
+    assert found.peers["bare again"].median == 1.0
 
 
 def test_growth_with_routes_compares_costs_not_times() -> None:
     """What the bare application itself pays for its routes is not obslib's."""
-    samples = stretches(1, bare=100, control=100, obslib=140, bare_200=300, obslib_200=344)
-    assert Costs(samples).route_growth(variants.ALL).median == pytest.approx(1.1)
+    spent = slices_of(1, bare=100, control=100, obslib=140, bare_200=300, obslib_200=344)
+    assert CpuCosts(spent).route_growth(variants.ALL).median == pytest.approx(1.1)
 
 
 def test_two_workers_are_compared_with_one_by_what_comes_on_top() -> None:
     """Neither what two workers cost bare nor a round in which the machine is slow is obslib's."""
-    samples = [
-        stretch
+    spent = [
+        own
         for number, slow in ((1, 1.0), (2, 2.0))
-        for stretch in stretches(number, slow, bare_1=100, obslib_1=140, bare_2=120, obslib_2=164)
+        for own in slices_of(number, slow, bare_1=100, obslib_1=140, bare_2=120, obslib_2=164)
     ]
-    assert workers.row(samples).ours.median == pytest.approx(1.1)
+    assert workers.row(spent).ours.median == pytest.approx(1.1)
 
 
 def test_a_fault_is_compared_with_a_healthy_collector_and_so_is_a_second_healthy_one() -> None:
     """CPU, p99 and memory each stand beside what two healthy ones differ by."""
     labels = {"healthy": 100.0, "healthy again": 102.0, **dict.fromkeys(faults.FAULTS, 105.0)}
-    samples = [stretch for number in range(2) for stretch in stretches(number, **labels)]
-    found = faults.rows(samples, samples)
+    spent = [own for number in range(2) for own in slices_of(number, **labels)]
+    found = faults.rows(spent, [sample(label, number, 100) for number in range(2) for label in labels])
     assert [row.ours.median for row in found[:3]] == pytest.approx([1.05, 1.0, 1.0])
     assert found[0].peers["healthy again"].median == pytest.approx(1.02)
     assert len(found) == 9

@@ -1,19 +1,10 @@
 """What short stretches in turn can tell, and how surely."""
 
-import random
-import statistics
-from collections.abc import Callable
 from dataclasses import replace
 
-import pytest
-
 from benchmarks import pairing, variants
-from benchmarks.estimates import Estimate
 from benchmarks.load import Load
 from benchmarks.site import Case, Sample
-
-ROUNDS = 9
-REPEATS = 4
 
 
 def sample(label: str, round_: int, seconds: float, latencies: dict[int, int] | None = None) -> Sample:
@@ -30,22 +21,6 @@ def sample(label: str, round_: int, seconds: float, latencies: dict[int, int] | 
     return Sample(label=label, round=round_, cpu_seconds_per_request=seconds, resident_bytes=1, load=load)
 
 
-def measured(true: dict[str, float], speed: Callable[[int, int], float], chance: random.Random) -> list[Sample]:
-    """Return what a machine of some speed would show; processes and stretches differ by chance."""
-    samples = []
-    for round_ in range(ROUNDS):
-        process = {label: chance.gauss(1, 0.02) for label in ("bare", *true)}
-        for place, label in enumerate(pairing.in_turn("bare", list(true), REPEATS, round_)):
-            seconds = true.get(label, 1.0) * process[label] * speed(round_, place) * chance.gauss(1, 0.05)
-            samples.append(sample(label, round_, seconds))
-    return samples
-
-
-def ratio(samples: list[Sample], label: str) -> Estimate:
-    multiples = pairing.multiples(samples, lambda own: own.cpu_seconds_per_request)
-    return pairing.estimated(multiples, [label], lambda rounds: statistics.median(own[label] for own in rounds))
-
-
 def test_each_subject_stands_between_two_references() -> None:
     """Every other place is the reference's, each subject comes as often as asked, and the seed decides the order."""
     order = pairing.in_turn("bare", ["a", "b", "c"], 3, seed=1)
@@ -53,54 +28,6 @@ def test_each_subject_stands_between_two_references() -> None:
     assert sorted(order[1::2]) == sorted("abc" * 3)
     assert order == pairing.in_turn("bare", ["a", "b", "c"], 3, seed=1)
     assert any(order != pairing.in_turn("bare", ["a", "b", "c"], 3, seed=seed) for seed in range(2, 9))
-
-
-def test_a_machine_that_slows_down_steadily_changes_no_ratio() -> None:
-    """Drift within a round and jumps between rounds cancel exactly: no stretch is noisy here."""
-    samples = [
-        sample(label, round_, (1.3 if label == "obslib" else 1.0) * (1 + round_) * (1 + 0.1 * place))
-        for round_ in range(3)
-        for place, label in enumerate(pairing.in_turn("bare", ["obslib", "control"], 2, round_))
-    ]
-    found = ratio(samples, "obslib")
-    assert (found.median, found.low, found.high) == pytest.approx((1.3, 1.3, 1.3))
-    assert ratio(samples, "control").median == pytest.approx(1.0)
-
-
-def test_what_rarely_happens_counts() -> None:
-    """A stretch in which work that was put off is done is part of the round's mean, not an outlier."""
-    pairs = (("obslib", 1.0), ("obslib", 1.0), ("obslib", 1.9))
-    samples = [sample("bare", 0, 1.0)]
-    for label, seconds in pairs:
-        samples += [sample(label, 0, seconds), sample("bare", 0, 1.0)]
-    assert ratio(samples, "obslib").median == pytest.approx(1.3)
-
-
-def test_the_interval_has_the_true_ratio_as_often_as_it_says() -> None:
-    """Of 40 runs on a machine that changes its speed, about 95 % enclose the truth, and the control encloses 1."""
-    chance = random.Random(11)
-    hits = {"obslib": 0, "control": 0}
-    true = {"obslib": 1.3, "control": 1.0}
-    for _ in range(40):
-        drift = chance.uniform(-0.02, 0.02)
-        samples = measured(true, lambda round_, place, drift=drift: 1 + 0.3 * (round_ % 3) + drift * place, chance)  # type: ignore[misc]
-        for label, truth in true.items():
-            found = ratio(samples, label)
-            hits[label] += found.low <= truth <= found.high
-            assert found.high - found.low < 0.2
-    assert 35 <= hits["obslib"] <= 40
-    assert 35 <= hits["control"] <= 40
-
-
-def test_rounds_that_differ_widen_the_bounds() -> None:
-    """Many stretches in few processes are not many processes: what differs from round to round stays visible."""
-    samples = [
-        sample(label, round_, 1.0 if label == "bare" else (1.2 if round_ % 2 else 1.4))
-        for round_ in range(8)
-        for label in pairing.in_turn("bare", ["obslib"], 20, round_)
-    ]
-    found = ratio(samples, "obslib")
-    assert (found.low, found.high) == pytest.approx((1.2, 1.4))
 
 
 class Child:

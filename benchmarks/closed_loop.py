@@ -1,0 +1,58 @@
+"""The latency's tail at a server's limit, over its median there."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from benchmarks import pairing, variants
+from benchmarks.estimates import Estimate, estimate
+from benchmarks.latencies import Microseconds, percentile_seconds
+from benchmarks.rows import Row
+from benchmarks.site import Case, Sample, Site
+from benchmarks.variants import Variant
+
+#: Short enough for the machine to be as fast as in the stretches beside it, long enough for some thousand requests.
+STRETCH_SECONDS: Final = 0.4
+VARIANTS: Final = (
+    variants.BARE,
+    variants.CONTROL,
+    variants.ALL,
+    *(variant for variant in variants.PEERS if variant.spans),
+)
+
+
+def run(site: Site, *, rounds: int, repeats: int, told: Callable[[str], None]) -> list[Sample]:
+    """Measure each variant in each round, with fresh processes; the first is the reference."""
+    samples = []
+    cases = [Case(label=variant.name, variant=variant) for variant in VARIANTS]
+    for round_ in range(rounds):
+        told(f"latency at the limit: round {round_ + 1} of {rounds}, {len(cases)} servers")
+        with site.serving(cases) as servers:
+            samples += pairing.take(
+                servers, round_, repeats, lambda server, number: site.closed_loop(server, number, STRETCH_SECONDS)
+            )
+    return samples
+
+
+def row(samples: Sequence[Sample]) -> Row:
+    """p99/p50 of all a round's stretches, over the bare application's in the same round."""
+    rounds = list(pairing.latencies_by_round(samples).values())
+    bare, control = variants.BARE.name, variants.CONTROL.name
+
+    def over_bare(variant: Variant) -> Estimate:
+        return estimate([2 * _tail(own[variant.name]) / (_tail(own[bare]) + _tail(own[control])) for own in rounds])
+
+    peers = [variant for variant in VARIANTS if variant in variants.PEERS]
+    return Row(
+        measure="closed loop: p99/p50 over bare's",
+        unit="ratio",
+        bar=1.15,
+        ours=over_bare(variants.ALL),
+        peers={
+            variants.CONTROL.title: estimate([_tail(own[control]) / _tail(own[bare]) for own in rounds]),
+            **{peer.title: over_bare(peer) for peer in peers},
+        },
+    )
+
+
+def _tail(latencies: Microseconds) -> float:
+    return percentile_seconds(latencies, 0.99) / percentile_seconds(latencies, 0.5)
