@@ -101,6 +101,29 @@ async def test_response_without_headers() -> None:
     assert exchange.sent[0]["headers"] == [(b"x-request-id", b"request-1")]
 
 
+async def test_headers_that_can_be_read_once() -> None:
+    """The specification asks for an iterable: what the application sends arrives, whatever kind it is."""
+    start = {"type": "http.response.start", "status": 204, "headers": iter([(b"a", b"1"), [b"b", b"2"]])}
+    app = raw_app(start, {"type": "http.response.body"})
+    with capture(app, SETTINGS):
+        exchange = await call(app, http_scope("/raw/"))
+    assert exchange.sent[0]["headers"] == [(b"a", b"1"), [b"b", b"2"], (b"x-request-id", b"request-1")]
+
+
+async def test_scope_with_nothing_optional() -> None:
+    """What the specification lets a server leave out has the value it says."""
+    app = raw_app(START, {"type": "http.response.body"})
+    scope = http_scope("/raw/")
+    for key in ("scheme", "http_version", "client", "server", "root_path"):
+        scope.pop(key, None)
+    with capture(app, SETTINGS) as telemetry:
+        await call(app, scope)
+        [line] = telemetry.access_lines
+        [span] = telemetry.spans
+    assert (line[names.LABEL_SCHEME], line[names.LOG_CLIENT_ADDRESS]) == ("http", "")
+    assert dict(span.attributes or {})[names.ATTR_PROTOCOL_VERSION] == "1.1"
+
+
 async def test_send_to_a_client_that_has_gone() -> None:
     """A server that raises because the client has gone makes it a disconnect."""
     app = raw_app(START, {"type": "http.response.body", "body": b"x"})

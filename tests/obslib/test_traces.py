@@ -215,6 +215,34 @@ async def test_request_id(given: bytes, echoed: bytes) -> None:
     assert span.attributes["http.response.header.x-request-id"] == (echoed.decode(),)
 
 
+@pytest.mark.parametrize(
+    ("path", "given", "echoed", "body"),
+    [
+        ("/", [], None, b""),
+        ("/asks", [], b"request-1", b"request-1request-1"),
+        ("/", [(b"x-request-id", b"theirs")], b"theirs", b""),
+    ],
+)
+async def test_request_id_that_would_lead_nowhere(
+    path: str, given: list[tuple[bytes, bytes]], echoed: bytes | None, body: bytes
+) -> None:
+    """With metrics alone no line and no span says it: one is made, and sent, only for code that asks for it."""
+    app = FastAPI()
+
+    @app.get("/")
+    def root() -> PlainTextResponse:
+        return PlainTextResponse("")
+
+    @app.get("/asks")
+    def asks() -> PlainTextResponse:
+        return PlainTextResponse(obslib.request_id() + obslib.request_id())
+
+    with capture(app, settings(logs_enabled=False, traces_enabled=False)):
+        exchange = await call(app, http_scope(path, headers=given))
+    assert exchange.headers.get(b"x-request-id") == echoed
+    assert exchange.body == body
+
+
 async def test_request_id_of_the_application_stays() -> None:
     """A response that has the header already keeps its own."""
     app = FastAPI()
