@@ -101,7 +101,7 @@ class TracesRecorder:
     def ended(self, record: RequestRecord) -> None:
         """Complete the span and end it where the record ends; one that nobody has touched is encoded later."""
         span = record.span
-        if not record.sampled or span is None or not span.is_recording():
+        if span is None or not span.is_recording():
             if self._late_spans is not None:
                 self._late_spans.consider(record)
             return

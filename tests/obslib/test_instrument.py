@@ -255,6 +255,29 @@ say(kept=kept, names=names, still=trace.get_tracer("user").start_span("x").is_re
     assert said == {"kept": True, "names": ["GET"], "still": True}
 
 
+def test_spans_that_are_recorded_and_not_sampled() -> None:
+    """A sampler of the user's may want spans for processors only: these see them complete, and ended."""
+    said = run(
+        GET
+        + """
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+class RecordOnly(Sampler):
+    def should_sample(self, *_, **__): return SamplingResult(Decision.RECORD_ONLY)
+    def get_description(self): return "record only"
+class Kept(SpanProcessor):
+    def on_end(self, span): say(name=span.name, status=span.attributes["http.response.status_code"])
+theirs = TracerProvider(sampler=RecordOnly())
+theirs.add_span_processor(Kept())
+trace.set_tracer_provider(theirs)
+app = FastAPI()
+obslib.instrument(app, Settings.from_env(access_log=False, traces_exporter="none", shutdown_timeout_seconds=0.1))
+get(app, "/")
+"""
+    )
+    assert said == {"name": "GET", "status": 404}
+
+
 def test_provider_that_is_not_the_sdks() -> None:
     """A global provider of another kind is used as it is."""
     said = run("""
