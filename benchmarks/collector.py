@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import gzip
 import json
+import os
 import time
 from collections import Counter
 
@@ -83,4 +84,6 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--behaviour", choices=("healthy", "slow", "flapping"), default="healthy")
     arguments = parser.parse_args()
+    # It shares a CPU with the load, which must not wait for it: that would be read as latency of whoever sends spans.
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     asyncio.run(_run(arguments.port, arguments.behaviour))

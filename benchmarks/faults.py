@@ -9,7 +9,6 @@ from typing import Final
 from benchmarks import open_loop, pairing, slices, variants
 from benchmarks.children import Child
 from benchmarks.estimates import Estimate, estimate
-from benchmarks.latencies import percentile_seconds
 from benchmarks.rows import Row
 from benchmarks.site import Case, Sample, Site
 from benchmarks.slices import Spent
@@ -58,15 +57,12 @@ def rows(spent: Sequence[Spent], open_: Sequence[Sample]) -> list[Row]:
     resident_bytes: dict[tuple[int, str], list[int]] = {}
     for sample in open_:
         resident_bytes.setdefault((sample.round, sample.label), []).append(sample.resident_bytes)
-    p99 = [
-        {label: percentile_seconds(latencies, 0.99) for label, latencies in labels.items()}
-        for labels in pairing.latencies_by_round(open_).values()
-    ]
+    p99 = pairing.medians(open_, lambda sample: sample.load.p99_seconds)
 
     def figures(label: str) -> dict[str, Estimate]:
         return {
             "CPU": estimate([own[label] / own[_HEALTHY] for own in cpu_seconds]),
-            "p99, open loop": estimate([own[label] / own[_HEALTHY] for own in p99]),
+            "p99, open loop": estimate([own[label] for own in p99]),
             "memory": estimate(
                 [
                     statistics.fmean(own) / statistics.fmean(resident_bytes[round_, _HEALTHY])

@@ -5,7 +5,6 @@ from typing import Final
 
 from benchmarks import pairing, variants
 from benchmarks.estimates import Estimate, estimate
-from benchmarks.latencies import percentile_seconds
 from benchmarks.rows import Row
 from benchmarks.site import Case, Sample, Site
 from benchmarks.variants import Variant
@@ -35,25 +34,18 @@ def run(site: Site, *, rate: int, rounds: int, repeats: int, told: Callable[[str
 
 
 def row(samples: Sequence[Sample]) -> Row:
-    """p99 of all a round's stretches, over the bare application's in the same round."""
-    p99 = [
-        {label: percentile_seconds(latencies, 0.99) for label, latencies in labels.items()}
-        for labels in pairing.latencies_by_round(samples).values()
-    ]
-    bare, control = variants.BARE.name, variants.CONTROL.name
+    """p99 of each second, over that of the bare application's seconds around it."""
+    rounds = pairing.medians(samples, lambda sample: sample.load.p99_seconds)
+    measured = {sample.label for sample in samples}
 
     def over_bare(variant: Variant) -> Estimate:
-        return estimate([own[variant.name] / ((own[bare] + own[control]) / 2) for own in p99 if variant.name in own])
+        return estimate([own[variant.name] for own in rounds if variant.name in own])
 
-    measured = {sample.label for sample in samples}
-    peers = [variant for variant in variants.PEERS if variant.name in measured]
+    others = (variants.CONTROL, *(variant for variant in _PEERS if variant.name in measured))
     return Row(
         measure="p99 over bare's at 40 % of its capacity, open loop",
         unit="ratio",
         bar=1.4,
         ours=over_bare(variants.ALL),
-        peers={
-            variants.CONTROL.title: estimate([own[control] / own[bare] for own in p99]),
-            **{peer.title: over_bare(peer) for peer in peers},
-        },
+        peers={other.title: over_bare(other) for other in others},
     )

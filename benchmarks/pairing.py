@@ -6,8 +6,9 @@ its own next stretch and not into another's.
 """
 
 import random
+import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -64,6 +65,30 @@ def _undisturbed(stretch: Callable[[], Sample]) -> Sample:
         if sample.disturbed_part <= MOST_DISTURBED_PART:
             return replace(sample, tries=tries)
     return replace(stretch(), tries=_TRIES)
+
+
+def medians(samples: Sequence[Sample], figure: Callable[[Sample], float]) -> list[Mapping[str, float]]:
+    """
+    Compare each stretch with those of the reference before and after it.
+
+    Args:
+        samples: In the order of time; a round begins and ends with the reference.
+        figure: What to compare.
+
+    Returns:
+        The median of what each label's stretches gave, in multiples of the reference, round by round.
+    """
+    rounds: dict[int, list[Sample]] = {}
+    for sample in samples:
+        rounds.setdefault(sample.round, []).append(sample)
+    found: list[Mapping[str, float]] = []
+    for own in rounds.values():
+        compared: dict[str, list[float]] = {}
+        for before, sample, after in zip(own, own[1:], own[2:], strict=False):
+            if sample.label != own[0].label:
+                compared.setdefault(sample.label, []).append(2 * figure(sample) / (figure(before) + figure(after)))
+        found.append({label: statistics.median(ratios) for label, ratios in compared.items()})
+    return found
 
 
 def latencies_by_round(samples: Iterable[Sample]) -> dict[int, dict[str, Microseconds]]:

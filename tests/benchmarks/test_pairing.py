@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from benchmarks import pairing, variants
 from benchmarks.load import Load
 from benchmarks.site import Case, Sample
@@ -28,6 +30,20 @@ def test_each_subject_stands_between_two_references() -> None:
     assert sorted(order[1::2]) == sorted("abc" * 3)
     assert order == pairing.in_turn("bare", ["a", "b", "c"], 3, seed=1)
     assert any(order != pairing.in_turn("bare", ["a", "b", "c"], 3, seed=seed) for seed in range(2, 9))
+
+
+def test_a_machine_that_slows_down_steadily_changes_no_ratio() -> None:
+    """Drift within a round and jumps between rounds cancel exactly, and one stall does not count: no other is noisy here."""
+    samples = [
+        sample(label, round_, (1.3 if label == "obslib" else 1.0) * (1 + round_) * (1 + 0.1 * place))
+        for round_ in range(3)
+        for place, label in enumerate(pairing.in_turn("bare", ["obslib", "control"], 3, round_))
+    ]
+    stalled = next(place for place, own in enumerate(samples) if own.label == "obslib")
+    samples[stalled] = replace(samples[stalled], cpu_seconds_per_request=100.0)
+    found = pairing.medians(samples, lambda own: own.cpu_seconds_per_request)
+    assert [own["obslib"] for own in found] == pytest.approx([1.3, 1.3, 1.3])
+    assert [own["control"] for own in found] == pytest.approx([1.0, 1.0, 1.0])
 
 
 class Child:
