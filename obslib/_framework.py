@@ -187,11 +187,7 @@ def route_template(record: RequestRecord, scope: Scope) -> str:
             return template
         return _leaf_template(scope, None, None) or ""
     leaf = _leaf_template(scope, mounts.route, mounts.context)
-    if leaf is not None:
-        return mounts.template + leaf
-    if mounts.template or mounts.route is not None:
-        return f"{mounts.template}/{{path}}"
-    return ""
+    return mounts.template + ("/{path}" if leaf is None else leaf)
 
 
 def _leaf_template(scope: Scope, mount_route: object, mount_context: object) -> str | None:

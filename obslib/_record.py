@@ -89,7 +89,7 @@ class RequestRecord:
     #: Header values by lower-case name; several of one name are joined as RFC 9110 joins lists.
     headers: Mapping[bytes, bytes]
     client_address: str
-    #: `""` while nobody has asked for one: where it would stand in no line and no span.
+    #: `""` where it would stand in no line and no span, while nobody has asked for it.
     request_id: str
     #: The query string, secrets replaced; filled by the traces recorder.
     query: str
@@ -124,7 +124,7 @@ class RequestRecord:
     #: The OpenTelemetry context in which the request is served; set by the traces recorder.
     otel_context: Context | None
     #: The mounts passed so far; None for the ordinary request.
-    mounts: "Mounts | None"
+    mounts: Mounts | None
 
     @classmethod
     def begin(
