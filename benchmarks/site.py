@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -138,11 +138,9 @@ class Site:
             checked(load, server.url)
         return self._sample(server, round_, load, before)
 
-    @contextmanager
-    def paused_load(self, server: Server) -> Iterator[PausableLoad]:
-        """Run a load for one server, paused at first."""
-        with self._generators.pausable(server.url) as load:
-            yield load
+    def paused_load(self, server: Server) -> AbstractContextManager[PausableLoad]:
+        """Run a load for one server, paused at first, for the time of a block."""
+        return self._generators.pausable(server.url)
 
     def finished(self, server: Server, load: PausableLoad) -> int:
         """End a load; return how many requests it sent."""
