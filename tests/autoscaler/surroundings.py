@@ -35,7 +35,7 @@ class Prometheus:
         held_up: a question with this in it sets the first event, and is answered when the second one is.
     """
 
-    step_seconds: float = 0.25
+    step_seconds: float = 0.625
     values: dict[str, list[float]] = field(default_factory=dict)
     firing: list[str] = field(default_factory=list)
     raw: tuple[int, bytes] | None = None

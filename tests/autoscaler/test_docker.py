@@ -514,7 +514,7 @@ async def test_the_autoscaler_scales_what_docker_runs(engine: DockerEngine) -> N
             docker_socket=engine.socket,
             compose_project="shelf",
             tick_seconds=0.1,
-            time_scale=Fraction(1, 20),
+            time_scale=Fraction(1, 8),
         )
         app = create_app(config, settings=quiet("autoscaler"))
         try:
