@@ -55,7 +55,7 @@ class Backlog:
         waiting = self._waiting
         waiting.append(record)
         size = len(waiting)
-        if size >= self._limit or record.is_urgent:
+        if size >= self._limit or (record.rare is not None and record.is_urgent):
             self.work_off()
         elif size == 1:
             self._on_first()
@@ -107,4 +107,6 @@ class Backlog:
         self.in_flight.difference_update(records)
         for record in records:
             # They refer to the record, or to frames that do: without this a request would be cyclic garbage.
-            record.span = record.exception = None
+            record.span = None
+            if record.rare is not None:
+                record.exception = None

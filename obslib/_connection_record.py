@@ -1,6 +1,9 @@
 """The record of a WebSocket: a connection becomes one, however many messages it carries."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
+
+from opentelemetry.context import Context
 
 from obslib import names
 from obslib._record import RequestRecord, Scope
@@ -20,6 +23,7 @@ class ConnectionRecord(RequestRecord):
         "is_application_code",
         "messages_received",
         "messages_sent",
+        "otel_context",
         "received_bytes",
         "sent_bytes",
     )
@@ -35,20 +39,31 @@ class ConnectionRecord(RequestRecord):
     sent_bytes: int
     #: What the application raised because the connection was over; none of its failures.
     departure: BaseException | None
+    #: The OpenTelemetry context in which the application runs; set by the traces recorder.
+    otel_context: Context | None
     #: How many of the messages the metric has counted.
     counted_received: int
     counted_sent: int
 
     @classmethod
     def begin_connection(
-        cls, path: str, scheme: str, http_version: str, start_clock_ns: int, start_unix_ns: int
+        cls,
+        path: str,
+        scheme: str,
+        http_version: str,
+        headers: Mapping[bytes, bytes],
+        client_address: str,
+        request_id: str,
+        start_clock_ns: int,
+        start_unix_ns: int,
     ) -> Self:
         """Make the record of a connection that begins; see `begin`."""
-        record = cls.begin(names.METHOD_WEBSOCKET, path, scheme, http_version, start_clock_ns, start_unix_ns)
+        common = (path, scheme, http_version, headers, client_address, request_id, start_clock_ns, start_unix_ns)
+        record = cls.begin(names.METHOD_WEBSOCKET, *common)
         record.close_code = record.messages_received = record.messages_sent = 0
         record.received_bytes = record.sent_bytes = record.counted_received = record.counted_sent = 0
         record.is_application_code = False
-        record.departure = None
+        record.departure = record.otel_context = None
         return record
 
     @property

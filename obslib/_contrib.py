@@ -42,9 +42,9 @@ class ContribRecorder:
         self._request_id_attribute = f"{names.ATTR_RESPONSE_HEADER_PREFIX}{settings.request_id_header.lower()}"
         self._redactor = Redactor(settings.redacted_keys)
 
-    def started(self, record: RequestRecord, _scope: Scope) -> None:
+    def started(self, _record: RequestRecord, _scope: Scope) -> Context:
         """Let contrib start from an empty context: inside another span it would make no server span."""
-        record.otel_context = _NO_CONTEXT
+        return _NO_CONTEXT
 
     def adopt(self, span: trace.Span, scope: Scope) -> None:
         """Take it over; contrib calls this when its span has just started."""
@@ -155,7 +155,7 @@ class _Guard:
     def _exchange_of(self, receive: Receive) -> Exchange | None:
         """Return the layer's exchange, unless the layer around another application records this request."""
         exchange = getattr(receive, "__self__", None)  # what lies between passes `receive` on as it is
-        if isinstance(exchange, Exchange) and exchange._desk.spans is self._recorder:  # noqa: SLF001 -- our own class
+        if isinstance(exchange, Exchange) and exchange.desk.spans is self._recorder:
             return exchange
         return None
 

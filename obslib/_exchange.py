@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from starlette.exceptions import HTTPException
 
@@ -38,28 +38,27 @@ class Desk:
 
 
 class Exchange:
-    """One request and its response, as they pass the layer."""
+    """One request and its response, as they pass the layer; `bind_exchange` makes the class for an application."""
 
-    __slots__ = ("_desk", "_receive", "_record", "_scope", "_send", "_trailers", "is_finished")
+    __slots__ = ("_receive", "_record", "_scope", "_send", "is_finished")
 
-    _desk: Desk
+    desk: ClassVar[Desk]
+
     _record: RequestRecord
     _scope: Scope
     _receive: Receive
     _send: Send
-    _trailers: object
     is_finished: bool
 
     @classmethod
-    def begin(cls, desk: Desk, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> Self:
+    def begin(cls, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> Self:
         """Make the exchange of a request that begins; see `RequestRecord.begin`."""
         exchange = object.__new__(cls)
-        exchange._desk = desk
         exchange._record = record
         exchange._scope = scope
         exchange._receive = receive
         exchange._send = send
-        exchange._trailers = exchange.is_finished = False
+        exchange.is_finished = False
         return exchange
 
     async def receive(self) -> Message:
@@ -73,35 +72,41 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         """Pass on what the application sends; the last byte ends the record."""
+        record, send = self._record, self._send  # to call a slot's value is slower than to call a variable's
         kind = message["type"]
-        is_last = is_first = False
-        if kind == "http.response.body":
-            if body := message.get("body"):
-                self._record.response_body_bytes += len(body)
-            if message.get("more_body"):
-                is_first = bool(body) and not self._record.time_to_first_byte_ns
-            else:
-                is_last = not self._trailers
-        elif kind == "http.response.start":
-            self._record.status_code = message["status"]
-            self._trailers = message.get("trailers")
-            message = self._with_request_id(message)
-        elif kind == "http.response.trailers":
-            is_last = not message.get("more_trailers", False)
-        elif kind in _FILE_KINDS:
-            self._record.response_body_bytes += _file_bytes(message)
-            is_last = not message.get("more_body") and not self._trailers
-        send = self._send
         try:
-            await send(message)
+            if kind == "http.response.body":
+                if body := message.get("body"):
+                    record.response_body_bytes += len(body)
+                await send(message)
+                if message.get("more_body"):
+                    if body and not record.time_to_first_byte_ns:
+                        record.time_to_first_byte_ns = self.desk.clock_ns() - record.start_clock_ns
+                elif record.rare is None or not record.has_trailers:
+                    self._finish()
+            elif kind == "http.response.start":
+                record.status_code = message["status"]
+                if "trailers" in message:
+                    record.has_trailers = bool(message["trailers"])
+                await send(self._with_request_id(message) if record.request_id else message)
+            else:
+                await self._send_unusual(kind, message)
         except OSError:
             # The ASGI specification: sending to a client that has gone may raise one.
-            self._record.client_disconnected = True
+            record.client_disconnected = True
             raise
+
+    async def _send_unusual(self, kind: str, message: Message) -> None:
+        """Pass on trailers, or the name of a file."""
+        record, is_last = self._record, False
+        if kind == "http.response.trailers":
+            is_last = not message.get("more_trailers", False)
+        elif kind in _FILE_KINDS:
+            record.response_body_bytes += _file_bytes(message)
+            is_last = not message.get("more_body") and not record.has_trailers
+        await self._send(message)
         if is_last:
             self._finish()
-        elif is_first:
-            self._record.time_to_first_byte_ns = self._desk.clock_ns() - self._record.start_clock_ns
 
     def end(self) -> None:
         """The application has returned before its response was complete: that is what there is to say."""
@@ -133,8 +138,8 @@ class Exchange:
         if self.is_finished:
             return
         self.is_finished = True
-        record, desk = self._record, self._desk
-        clock_ns = desk.clock_ns  # to call a slot's value is slower than to call a variable's
+        record, desk = self._record, self.desk
+        clock_ns, spans = desk.clock_ns, desk.spans
         record.duration_ns = clock_ns() - record.start_clock_ns
         try:
             record.route = route_template(record, self._scope)
@@ -142,10 +147,10 @@ class Exchange:
             desk.on_error("record", error)
         if record.status_code >= 500:
             _explain_failure(record)
-        elif record.client_disconnected:
+        elif record.rare is not None and record.client_disconnected:
             record.error_type = names.ERROR_CLIENT_DISCONNECT
             record.is_urgent = True
-        if (spans := desk.spans) is not None:
+        if spans is not None:
             try:
                 spans.ended(record)
             except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
@@ -153,17 +158,20 @@ class Exchange:
         desk.backlog.add(record)
 
     def _with_request_id(self, message: Message) -> Message:
-        """Return the message with the request's id, if it has one, unless the application has set another."""
-        request_id, name = self._record.request_id, self._desk.request_id_header
-        if not request_id:
-            return message
+        """Return the message with the request's id, unless the application has set another."""
+        name = self.desk.request_id_header
         headers = [*message.get("headers", ())]
-        for header in headers:
-            if header[0] == name:  # in lower case, as the ASGI specification demands
-                break
-        else:
-            headers.append((name, request_id.encode("latin-1")))
+        try:
+            if name not in dict(headers):  # in lower case, as the ASGI specification demands
+                headers.append((name, self._record.request_id.encode()))
+        except (TypeError, ValueError) as error:  # the guard: the server is to say what is wrong with them
+            self.desk.on_error("record", error)
         return {**message, "headers": headers}
+
+
+def bind_exchange(desk: Desk) -> type[Exchange]:
+    """Return the class of an application's exchanges."""
+    return type("Exchange", (Exchange,), {"__slots__": (), "desk": desk})
 
 
 def _file_bytes(message: Message) -> int:

@@ -178,14 +178,16 @@ def mount_template(mount: Mount) -> str:
 
 def route_template(record: RequestRecord, scope: Scope) -> str:
     """Return the template of the route that matched, mounts included; `""` if none did."""
-    mounts = record.mounts
-    if mounts is None:
-        fastapi, route = scope.get("fastapi"), scope.get("route")
-        context = fastapi.get("effective_route_context") if type(fastapi) is dict else None
-        template = getattr(route if context is None else context, "path_format", None)
-        if type(template) is str and template and type(route) is not Mount:  # the ordinary request, short
-            return template
+    if record.rare is None or record.mounts is None:
+        try:  # the ordinary request, short
+            fastapi = scope.get("fastapi")
+            template: str = (scope["route"] if fastapi is None else fastapi["effective_route_context"]).path_format
+            if template:
+                return template
+        except (KeyError, TypeError, AttributeError):
+            pass
         return _leaf_template(scope, None, None) or ""
+    mounts = record.mounts
     leaf = _leaf_template(scope, mounts.route, mounts.context)
     return mounts.template + ("/{path}" if leaf is None else leaf)
 

@@ -54,9 +54,9 @@ class LogPipeline:
         """Write the access lines."""
         if not self._access_log:
             return
-        pieces, format_time = self._access_line.pieces, self._clock.format
+        pieces, format_time, for_people = self._access_line.pieces, self._clock.format, self.for_people
         for record in records:
-            if record.is_urgent or record.time_to_first_byte_ns or self.for_people:
+            if for_people or record.rare is not None:
                 self._write_unusual(record)
             else:
                 self._rendered += pieces(record, format_time(record.start_unix_ns + record.duration_ns))

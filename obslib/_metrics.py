@@ -11,7 +11,7 @@ import prometheus_client
 from obslib import names
 from obslib._children import RequestSeries
 from obslib._instruments import Instruments
-from obslib._record import TRACE_DIGITS, RequestRecord
+from obslib._record import SPAN_PART, TRACE_PART, RequestRecord
 from obslib._version import __version__
 
 #: Duration children made at start, so that a first error is an increase Prometheus can see.
@@ -76,8 +76,8 @@ class MetricsRecorder:
                 if record.sampled:
                     digits = record.id_digits
                     unix_seconds = (record.start_unix_ns + record.duration_ns) / 1e9
-                    exemplar = (digits[:TRACE_DIGITS], digits[TRACE_DIGITS:], seconds, unix_seconds)
-                if record.time_to_first_byte_ns:
+                    exemplar = (digits[TRACE_PART], digits[SPAN_PART], seconds, unix_seconds)
+                if record.rare is not None and record.time_to_first_byte_ns:
                     first = self._time_to_first_byte.labels(record.method, record.route)
                     first.observe(record.time_to_first_byte_ns / 1e9)
                 series.count(seconds, record.request_body_bytes, record.response_body_bytes, exemplar)

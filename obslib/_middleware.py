@@ -3,7 +3,7 @@
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, Protocol
 
@@ -16,7 +16,7 @@ from obslib._backlog import Backlog
 from obslib._beside_the_loop import in_own_thread
 from obslib._connection_record import ConnectionRecord, ConnectionRecorder
 from obslib._current_context import CURRENT_CONTEXT
-from obslib._exchange import Desk, Exchange
+from obslib._exchange import Desk, bind_exchange
 from obslib._exposition import Exposition
 from obslib._framework import SCOPE_NATIVE_TELEMETRY, SCOPE_RECORD, ASGIApp, Message, Receive, Send
 from obslib._record import (
@@ -35,7 +35,8 @@ from obslib.settings import Settings
 #: What a caller's request id may be made of; anything else is replaced by one of ours.
 _VALID_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}")
 #: One call for what every request's scope has.
-_PARTS: Final = itemgetter("method", "path", "scheme", "http_version", "headers", "client")
+_PARTS: Final = itemgetter("method", "path", "root_path", "scheme", "http_version", "headers", "client")
+_KNOWN_METHODS: Final = names.KNOWN_METHODS
 _SCHEMES: Final = frozenset({"http", "https"})
 _WEBSOCKET_SCHEMES: Final = frozenset({"ws", "wss"})
 _LIFESPAN_OVER: Final = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
@@ -98,8 +99,8 @@ class ObservedLayer:
         self._exposition = exposition
         self._lifetime = lifetime
         self._new_request_id = new_request_id or random_request_id
-        #: Where neither a line nor a span would say it, an id is made for those who ask for it, see `request_id`.
-        self._makes_request_ids = spans is not None or settings.logs_enabled
+        #: None where neither a line nor a span would say it: then an id is made for those who ask, see `request_id`.
+        self._first_request_id = self._new_request_id if spans is not None or settings.logs_enabled else None
         self._clock_ns = clock_ns
         self._now_unix_ns = now_unix_ns
         self._request_id_header = settings.request_id_header.lower().encode("latin-1")
@@ -107,9 +108,9 @@ class ObservedLayer:
         in_common = (log_pipeline, background, self._new_request_id)
         self._begin_record = bind_record(RequestRecord, *in_common).begin
         self._begin_connection_record = bind_record(ConnectionRecord, *in_common).begin_connection
-        self._add_in_flight = backlog.in_flight.add
-        self._begin_exchange = Exchange.begin
+        self._in_flight = backlog.in_flight
         self._desk = Desk(spans, backlog, on_error, clock_ns, self._request_id_header)
+        self._begin_exchange = bind_exchange(self._desk).begin
         self._connections = Connections(
             app, self._begin_connection, connection_recorders, on_error, clock_ns, self._request_id_header
         )
@@ -129,21 +130,25 @@ class ObservedLayer:
             await self._serve_unrecorded(scope, receive, send)
             return
         scope[SCOPE_NATIVE_TELEMETRY] = None
-        path = scope["path"]
-        if root_path := scope.get("root_path"):
-            path = path.removeprefix(root_path) or "/"
-        if path in self._special or (self._excluded_prefixes and path.startswith(self._excluded_prefixes)):
-            await self._serve_special(path, scope, receive, send)
-            return
+        context, spans = None, self._desk.spans
         try:
             record = self._begin(scope)
         except Exception as error:  # noqa: BLE001 -- the guard: telemetry never reaches the request
             self._desk.on_error("record", error)
             await self._app(scope, receive, send)
             return
-        exchange = self._begin_exchange(self._desk, record, scope, receive, send)
+        if record is None:
+            await self._serve_special(scope, receive, send)
+            return
+        if spans is not None:
+            try:
+                context = spans.started(record, scope)
+            except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
+                self._desk.on_error(spans.signal, error)
+        begin_exchange = self._begin_exchange  # to call an attribute costs more than a variable
+        exchange = begin_exchange(record, scope, receive, send)
         record_token = current_record.set(record)
-        context_token = None if record.otel_context is None else CURRENT_CONTEXT.set(record.otel_context)
+        context_token = None if context is None else CURRENT_CONTEXT.set(context)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except BaseException as error:
@@ -159,9 +164,8 @@ class ObservedLayer:
             except ValueError:
                 # A coroutine that is thrown away is closed in somebody else's context, where nothing is to be undone.
                 pass
-            # Scope, record and context refer to each other: without this every request would be cyclic garbage.
+            # The record outlives the request, and the scope would with it.
             scope.pop(SCOPE_RECORD, None)
-            record.otel_context = None
 
     async def _serve_unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is no HTTP request, or one that a layer outside of this one records."""
@@ -172,70 +176,71 @@ class ObservedLayer:
         if scope["type"] != "websocket" or SCOPE_RECORD in scope:
             await self._app(scope, receive, send)
             return
-        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        path = _below(scope.get("root_path", ""), scope["path"])
         if path in self._special or (self._excluded_prefixes and path.startswith(self._excluded_prefixes)):
             await self._serve_silently(scope, receive, send)
             return
         await self._connections.serve(scope, receive, send)
 
-    def _begin(self, scope: Scope) -> RequestRecord:
-        """Make the record of a request and tell the recorders that it has started."""
+    def _begin(self, scope: Scope) -> RequestRecord | None:
+        """Make the record of a request; None for one that is not recorded."""
         try:
-            method, path, scheme, http_version, pairs, client = _PARTS(scope)
+            method, path, root_path, scheme, http_version, pairs, client = _PARTS(scope)
         except KeyError:
-            method, path, scheme, http_version, pairs, client = _parts_of(scope)
-        clock_ns, now_unix_ns = self._clock_ns, self._now_unix_ns  # to call an attribute costs more than a variable
-        record = self._begin_record(
-            method if method in names.KNOWN_METHODS else names.OTHER,
+            method, path, root_path, scheme, http_version, pairs, client = _parts_of(scope)
+        own_path = _below(root_path, path) if root_path else path
+        if own_path in self._special or (self._excluded_prefixes and own_path.startswith(self._excluded_prefixes)):
+            return None
+        headers = dict(pairs)
+        if len(headers) != len(pairs):
+            headers = _joined(pairs)
+        if self._request_id_header in headers:
+            request_id = self._request_id(headers)
+        else:
+            new_request_id = self._first_request_id  # to call an attribute costs more than a variable
+            request_id = "" if new_request_id is None else new_request_id()
+        begin_record, clock_ns, now_unix_ns = self._begin_record, self._clock_ns, self._now_unix_ns
+        record = begin_record(
+            method if method in _KNOWN_METHODS else names.OTHER,
             path,
             scheme if scheme in _SCHEMES else names.OTHER,
             http_version,
+            headers,
+            client[0] if client else "",
+            request_id,
             clock_ns(),
             now_unix_ns(),
         )
         if record.method is names.OTHER:
             record.original_method = method
-        record.headers = headers = dict(pairs)
-        if len(headers) != len(pairs):
-            record.headers = headers = _joined(pairs)
+        scope[SCOPE_RECORD] = record
+        self._in_flight.add(record)
+        return record
+
+    def _request_id(self, headers: Mapping[bytes, bytes]) -> str:
+        """Return the caller's request id if it is one, else one of ours if it would be seen."""
         request_id = headers.get(self._request_id_header)
         if request_id and self._trusts_callers and _VALID_REQUEST_ID.fullmatch(request_id):
-            record.request_id = request_id.decode()
-        elif self._makes_request_ids:
-            record.request_id = self._new_request_id()
-        if client:
-            record.client_address = client[0]
-        scope[SCOPE_RECORD] = record
-        if (spans := self._desk.spans) is not None:
-            try:
-                spans.started(record, scope)
-            except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
-                self._desk.on_error(spans.signal, error)
-        self._add_in_flight(record)
-        return record
+            return request_id.decode()
+        return "" if self._first_request_id is None else self._first_request_id()
 
     def _begin_connection(self, scope: Scope) -> ConnectionRecord:
         """Make the record of a WebSocket, as `_begin` does of a request, whose every call counts."""
-        scheme = scope.get("scheme", "ws")
-        record = self._begin_connection_record(
+        scheme, client, headers = scope.get("scheme", "ws"), scope.get("client"), _joined(scope["headers"])
+        return self._begin_connection_record(
             scope["path"],
             scheme if scheme in _WEBSOCKET_SCHEMES else names.OTHER,
             scope.get("http_version", "1.1"),
+            headers,
+            client[0] if client else "",
+            self._request_id(headers) or self._new_request_id(),
             self._desk.clock_ns(),
             self._now_unix_ns(),
         )
-        record.headers = headers = _joined(scope["headers"])
-        request_id = headers.get(self._request_id_header)
-        if request_id and self._trusts_callers and _VALID_REQUEST_ID.fullmatch(request_id):
-            record.request_id = request_id.decode()
-        else:
-            record.request_id = self._new_request_id()
-        if client := scope.get("client"):
-            record.client_address = client[0]
-        return record
 
-    async def _serve_special(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_special(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a scrape, or a request that leaves no trace."""
+        path = _below(scope.get("root_path", ""), scope["path"])
         if path == self._metrics_path and self._exposition is not None:
             await self._exposition.serve(scope, send)
             return
@@ -266,9 +271,14 @@ class ObservedLayer:
 _OFF: Final = TraceFlags(TraceFlags.DEFAULT)
 
 
+def _below(root_path: str, path: str) -> str:
+    """Return a path as the application's routes see it."""
+    return path.removeprefix(root_path) or "/"
+
+
 def _parts_of(scope: Scope) -> tuple[Any, ...]:
     """Return the parts of a scope without those that the ASGI specification makes optional."""
-    parts: tuple[Any, ...] = _PARTS({"scheme": "http", "http_version": "1.1", "client": None, **scope})
+    parts: tuple[Any, ...] = _PARTS({"root_path": "", "scheme": "http", "http_version": "1.1", "client": None, **scope})
     return parts
 
 

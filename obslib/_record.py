@@ -1,9 +1,11 @@
 """The idea obslib stands on: a request becomes one record, and each signal is a function of that record."""
 
+import os
 import random
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
-from typing import Any, ClassVar, Final, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, Self, TypeVar, overload
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
@@ -14,8 +16,9 @@ from obslib import names
 MAX_BOUND_VALUES: Final = 32
 #: How many of `RequestRecord.id_digits` are the trace's; the rest is the span's.
 TRACE_DIGITS: Final = 32
+TRACE_PART: Final = slice(TRACE_DIGITS)
+SPAN_PART: Final = slice(TRACE_DIGITS, None)
 Scope = MutableMapping[str, Any]
-_NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 _NO_FAILURES: Final = frozenset({"", names.ERROR_CLIENT_DISCONNECT})
 
 
@@ -34,6 +37,47 @@ class Mounts(NamedTuple):
     context: object
 
 
+AnyValue = TypeVar("AnyValue")
+
+
+class _Rare(Generic[AnyValue]):
+    """A field that few requests have: a record has no place for it until it is set, and is made the faster for that."""
+
+    _lock: ClassVar[Any]
+
+    def __init__(self, default: AnyValue) -> None:
+        self._default = default
+
+    @classmethod
+    def reset_after_fork(cls) -> None:
+        """Forget a lock that one of the parent's threads may have held."""
+        cls._lock = threading.RLock()
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, record: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, record: "RequestRecord", owner: type) -> AnyValue: ...
+    def __get__(self, record: "RequestRecord | None", owner: type) -> "Self | AnyValue":
+        if record is None:
+            return self
+        return self._default if record.rare is None else record.rare.get(self._name, self._default)
+
+    def __set__(self, record: "RequestRecord", value: AnyValue) -> None:
+        if record.rare is None:
+            made: dict[str, Any] = {}  # here: an allocation may throw a coroutine away, which would come back to here
+            with self._lock:  # user code may bind values in several threads
+                if record.rare is None:
+                    record.rare = made
+        record.rare[self._name] = value
+
+
+_Rare.reset_after_fork()
+os.register_at_fork(after_in_child=_Rare.reset_after_fork)
+
+
 class RequestRecord:
     """Everything the three signals say about one request.
 
@@ -42,23 +86,17 @@ class RequestRecord:
     """
 
     __slots__ = (
-        "bound",
         "caller",
         "client_address",
-        "client_disconnected",
         "duration_ns",
         "error_type",
-        "exception",
         "headers",
         "http_version",
         "id_digits",
-        "is_urgent",
         "method",
-        "mounts",
-        "original_method",
-        "otel_context",
         "path",
         "query",
+        "rare",
         "request_body_bytes",
         "request_id",
         "response_body_bytes",
@@ -69,7 +107,6 @@ class RequestRecord:
         "start_clock_ns",
         "start_unix_ns",
         "status_code",
-        "time_to_first_byte_ns",
     )
 
     #: Where lines logged while this request is served go; None to the pipeline that was set up last.
@@ -79,9 +116,8 @@ class RequestRecord:
     #: Makes an id for a request that has none.
     new_request_id = staticmethod(random_request_id)
 
-    #: A known request method, or `names.OTHER` with the caller's own beside it.
+    #: A known request method, or `names.OTHER`.
     method: str
-    original_method: str
     path: str
     #: `http`, `https` or `names.OTHER`.
     scheme: str
@@ -98,8 +134,6 @@ class RequestRecord:
     start_unix_ns: int
     #: One reading of the clock, which every signal reports.
     duration_ns: int
-    #: Of a response that is sent in several pieces, when the first of them was; else 0.
-    time_to_first_byte_ns: int
     #: The template that matched, or `""`.
     route: str
     #: 0 until a response starts.
@@ -108,10 +142,6 @@ class RequestRecord:
     response_body_bytes: int
     #: `""`, a 5xx code, `client_disconnect` or `incomplete_response`.
     error_type: str
-    exception: BaseException | None
-    client_disconnected: bool
-    #: Whether it failed, or refers to what is the user's: an exception, bound values.
-    is_urgent: bool
     #: 32 lower-case hexadecimal digits of the trace id and 16 of the span id, or `""`; set by the traces recorder.
     id_digits: str
     sampled: bool
@@ -119,16 +149,35 @@ class RequestRecord:
     caller: SpanContext | None
     #: Until the request is recorded.
     span: Span | None
+    #: The fields below that this request has; None for the ordinary one.
+    rare: dict[str, Any] | None
+    #: The caller's own method where that is none we know, or `""`.
+    original_method = _Rare("")
+    #: The mounts passed so far.
+    mounts = _Rare[Mounts | None](None)
+    #: Whether the response is to end with trailers.
+    has_trailers = _Rare(False)
+    #: Of a response that is sent in several pieces, when the first of them was; else 0.
+    time_to_first_byte_ns = _Rare(0)
+    client_disconnected = _Rare(False)
+    exception = _Rare[BaseException | None](None)
     #: What `obslib.bind` was given.
-    bound: dict[str, Any] | None
-    #: The OpenTelemetry context in which the request is served; set by the traces recorder.
-    otel_context: Context | None
-    #: The mounts passed so far; None for the ordinary request.
-    mounts: Mounts | None
+    bound = _Rare[dict[str, Any] | None](None)
+    #: Whether it failed, or refers to what is the user's: an exception, bound values.
+    is_urgent = _Rare(False)
 
     @classmethod
     def begin(
-        cls, method: str, path: str, scheme: str, http_version: str, start_clock_ns: int, start_unix_ns: int
+        cls,
+        method: str,
+        path: str,
+        scheme: str,
+        http_version: str,
+        headers: Mapping[bytes, bytes],
+        client_address: str,
+        request_id: str,
+        start_clock_ns: int,
+        start_unix_ns: int,
     ) -> Self:
         """Make the record of a request that begins. Not `__init__`: to call a class costs more than this does."""
         record = object.__new__(cls)
@@ -136,41 +185,34 @@ class RequestRecord:
         record.path = path
         record.scheme = scheme
         record.http_version = http_version
+        record.headers = headers
+        record.client_address = client_address
         record.start_clock_ns = start_clock_ns
         record.start_unix_ns = start_unix_ns
-        record.original_method = ""
-        record.headers = _NO_HEADERS
-        record.client_address = ""
-        record.request_id = ""
+        record.request_id = request_id
         record.query = ""
         record.duration_ns = 0
-        record.time_to_first_byte_ns = 0
         record.route = ""
         record.status_code = 0
         record.request_body_bytes = 0
         record.response_body_bytes = 0
         record.error_type = ""
-        record.exception = None
-        record.client_disconnected = False
-        record.is_urgent = False
         record.id_digits = ""
         record.sampled = False
         record.caller = None
         record.span = None
-        record.bound = None
-        record.otel_context = None
-        record.mounts = None
+        record.rare = None
         return record
 
     @property
     def trace_id(self) -> str:
         """32 lower-case hexadecimal digits, or `""`."""
-        return self.id_digits[:TRACE_DIGITS]
+        return self.id_digits[TRACE_PART]
 
     @property
     def span_id(self) -> str:
         """16 lower-case hexadecimal digits, or `""`."""
-        return self.id_digits[TRACE_DIGITS:]
+        return self.id_digits[SPAN_PART]
 
     @property
     def user_agent(self) -> str:
@@ -204,8 +246,8 @@ class Recorder(Protocol):
 class SpanRecorder(Recorder, Protocol):
     """The recorder of traces: a span can be seen by user code, so it starts and ends when the request does."""
 
-    def started(self, record: RequestRecord, scope: Scope) -> None:
-        """Called before the application sees the request."""
+    def started(self, record: RequestRecord, scope: Scope) -> Context | None:
+        """Called before the application sees the request; returns the context in which it is to be served."""
 
     def ended(self, record: RequestRecord) -> None:
         """Called once, after the last byte of the response or when it is certain that none will follow."""

@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanContext
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from obslib import names
+from obslib._kept import Kept
 from obslib._otlp_encode import encode_attribute, encode_name, encode_parent, encode_span_field
 from obslib._record import RequestRecord
 from obslib._span_attributes import common_outcome_attributes, common_start_attributes, final_name
@@ -23,7 +24,7 @@ _USER_AGENT: Final = b"user-agent"
 _HOST: Final = b"host"
 _KIND_SERVER: Final = b"\x30\x02"
 _LOCAL_ROOT: Final = encode_parent(DEFAULT_TRACE_STATE, None)
-#: Of each kind of piece so many are kept; a caller who invents hosts or paths only empties what he has filled.
+#: A caller who invents hosts only empties what he has filled.
 _MAX_KEPT: Final = 512
 _MAX_CHARACTERS: Final = 256
 
@@ -39,25 +40,22 @@ class ServerSpanEncoder:
     def __init__(self, request_id_attribute: str) -> None:
         self._request_id_attribute = request_id_attribute
         self._starts: dict[object, bytes] = {}
-        self._paths: dict[object, bytes] = {}
-        self._callers: dict[object, bytes] = {}
-        self._sizes: dict[object, bytes] = {}
         #: The name, and the attributes that the outcome adds.
         self._outcomes: dict[object, tuple[bytes, bytes]] = {}
+        self._paths = Kept[str, bytes](_path)
+        self._callers = Kept[tuple[str, bytes], bytes](_caller)
+        self._sizes = Kept[tuple[int, int], bytes](_sizes)
         #: By the number of its characters: what precedes a request id.
-        self._request_id_heads: dict[object, bytes] = {}
+        self._request_id_heads = Kept[int, bytes](self._request_id_head)
 
     def encode(self, record: RequestRecord, parent: SpanContext | None, end_unix_ns: int) -> bytes:
         """Return a `ScopeSpans.spans` field."""
         ids = bytes.fromhex(record.id_digits)
-        path = record.path
         method = record.method
         start_key = (method, record.scheme, record.http_version, record.headers.get(_HOST))
         outcome_key = (method, record.status_code, record.route, record.error_type)
-        caller_key = (record.client_address, record.headers.get(_USER_AGENT, b""))
-        sizes_key = (record.request_body_bytes, record.response_body_bytes)
         name, outcome = self._outcomes.get(outcome_key) or self._new_outcome(outcome_key, record)
-        request_id = record.request_id.encode()
+        request_id, rare = record.request_id.encode(), record.rare is not None
         message = b"".join(
             (
                 b"\x0a\x10",
@@ -68,15 +66,17 @@ class ServerSpanEncoder:
                 _KIND_SERVER,
                 _TIMES(0x39, record.start_unix_ns, 0x41, end_unix_ns),
                 self._starts.get(start_key) or self._new_start(start_key, record),
-                self._paths.get(path) or self._new_path(path),
-                encode_attribute(names.ATTR_METHOD_ORIGINAL, record.original_method) if record.original_method else b"",
-                self._callers.get(caller_key) or self._new_caller(caller_key),
+                self._paths[record.path],
+                encode_attribute(names.ATTR_METHOD_ORIGINAL, record.original_method)
+                if rare and record.original_method
+                else b"",
+                self._callers[record.client_address, record.headers.get(_USER_AGENT, b"")],
                 encode_attribute(names.ATTR_URL_QUERY, record.query) if record.query else b"",
                 outcome,
-                self._sizes.get(sizes_key) or self._new_sizes(sizes_key),
-                self._request_id_heads.get(len(request_id)) or self._new_request_id_head(len(request_id)),
+                self._sizes[record.request_body_bytes, record.response_body_bytes],
+                self._request_id_heads[len(request_id)],
                 request_id,
-                _first_byte(record) if record.time_to_first_byte_ns else b"",
+                _first_byte(record) if rare and record.time_to_first_byte_ns else b"",
                 _LOCAL_ROOT if parent is None else encode_parent(parent.trace_state, parent),
                 _STATUS_ERROR if record.is_failure else _STATUS_UNSET,
             )
@@ -85,27 +85,11 @@ class ServerSpanEncoder:
 
     def _new_start(self, key: object, record: RequestRecord) -> bytes:
         encoded = _attributes(common_start_attributes(record))
-        is_short = len(record.headers.get(_HOST, b"")) <= _MAX_CHARACTERS
-        return _keep(self._starts, key, encoded) if is_short else encoded
-
-    def _new_path(self, path: str) -> bytes:
-        encoded = encode_attribute(names.ATTR_URL_PATH, path)
-        return _keep(self._paths, path, encoded) if len(path) <= _MAX_CHARACTERS else encoded
-
-    def _new_caller(self, key: tuple[str, bytes]) -> bytes:
-        client_address, user_agent = key
-        values = {names.ATTR_CLIENT_ADDRESS: client_address, names.ATTR_USER_AGENT: user_agent.decode("latin-1")}
-        encoded = _attributes(values)
-        return _keep(self._callers, key, encoded) if len(user_agent) <= _MAX_CHARACTERS else encoded
-
-    def _new_sizes(self, key: tuple[int, int]) -> bytes:
-        request_bytes, response_bytes = key
-        return _keep(
-            self._sizes,
-            key,
-            encode_attribute(names.ATTR_REQUEST_BODY_SIZE, request_bytes)
-            + encode_attribute(names.ATTR_RESPONSE_BODY_SIZE, response_bytes),
-        )
+        if len(record.headers.get(_HOST, b"")) <= _MAX_CHARACTERS:
+            if len(self._starts) >= _MAX_KEPT:
+                self._starts.clear()
+            self._starts[key] = encoded
+        return encoded
 
     def _new_outcome(self, key: object, record: RequestRecord) -> tuple[bytes, bytes]:
         if len(self._outcomes) >= _MAX_KEPT:
@@ -114,9 +98,25 @@ class ServerSpanEncoder:
         made = self._outcomes[key] = encode_name(final_name(record)), _attributes(attributes)
         return made
 
-    def _new_request_id_head(self, size: int) -> bytes:
+    def _request_id_head(self, size: int) -> bytes:
         whole = encode_attribute(self._request_id_attribute, ("x" * size,))
-        return _keep(self._request_id_heads, size, whole[: len(whole) - size])
+        return whole[: len(whole) - size]
+
+
+def _path(path: str) -> bytes:
+    return encode_attribute(names.ATTR_URL_PATH, path)
+
+
+def _caller(of: tuple[str, bytes]) -> bytes:
+    client_address, user_agent = of
+    return _attributes({names.ATTR_CLIENT_ADDRESS: client_address, names.ATTR_USER_AGENT: user_agent.decode("latin-1")})
+
+
+def _sizes(of: tuple[int, int]) -> bytes:
+    request, response = of
+    return encode_attribute(names.ATTR_REQUEST_BODY_SIZE, request) + encode_attribute(
+        names.ATTR_RESPONSE_BODY_SIZE, response
+    )
 
 
 def _first_byte(record: RequestRecord) -> bytes:
@@ -125,10 +125,3 @@ def _first_byte(record: RequestRecord) -> bytes:
 
 def _attributes(values: Mapping[str, object]) -> bytes:
     return b"".join(encode_attribute(name, value) for name, value in values.items() if value != "")
-
-
-def _keep(kept: dict[object, bytes], key: object, encoded: bytes) -> bytes:
-    if len(kept) >= _MAX_KEPT:
-        kept.clear()
-    kept[key] = encoded
-    return encoded

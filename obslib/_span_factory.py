@@ -207,10 +207,9 @@ def _touch(span: trace.Span) -> None:
 
 
 def _example() -> RequestRecord:
-    record = RequestRecord.begin("GET", "/a/1", "http", "1.1", 0, 1)
-    record.headers = {b"host": b"example.org:8080", b"user-agent": b"check"}
-    record.client_address, record.query = "192.0.2.1", "q=1"
-    record.request_id, record.route, record.status_code = "id-1", "/a/{b}", 503
+    headers = {b"host": b"example.org:8080", b"user-agent": b"check"}
+    record = RequestRecord.begin("GET", "/a/1", "http", "1.1", headers, "192.0.2.1", "id-1", 0, 1)
+    record.query, record.route, record.status_code = "q=1", "/a/{b}", 503
     record.error_type = "503"
     record.response_body_bytes = 300
     return record

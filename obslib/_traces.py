@@ -64,19 +64,20 @@ class TracesRecorder:
         self._request_id_attribute = request_id_attribute
         self._late_spans = late_spans
 
-    def started(self, record: RequestRecord, scope: Scope) -> None:
-        """Start the span, and note the context in which the application runs."""
+    def started(self, record: RequestRecord, scope: Scope) -> Context:
+        """Start the span, and return the context in which the application is to run."""
         if query := scope.get("query_string"):
             record.query = self._redactor.query(query.decode("latin-1"))
-        headers = record.headers
+        headers, factory = record.headers, self._factory
         if b"traceparent" in headers or b"baggage" in headers or not self._reads_w3c_only:
-            self._start_for_caller(record, scope)
-            return
-        span = None if self._factory is None else self._factory.start(record, None)
-        record.span = span or self._start_stock_span(record, _NO_CONTEXT, None, None)
-        record.otel_context = Context({_SPAN_KEY: record.span})  # as set_span_in_context, without its two copies
+            return self._start_for_caller(record, scope)
+        span = None if factory is None else factory.start(record, None)
+        if span is None:
+            span = self._start_stock_span(record, _NO_CONTEXT, None, None)
+        record.span = span
+        return Context({_SPAN_KEY: span})  # as set_span_in_context, without its two copies
 
-    def _start_for_caller(self, record: RequestRecord, scope: Scope) -> None:
+    def _start_for_caller(self, record: RequestRecord, scope: Scope) -> Context:
         incoming, caller = self._incoming(record.headers, scope)
         links = None
         if caller is not None and not self._trusts_callers:
@@ -84,7 +85,7 @@ class TracesRecorder:
         record.caller = caller
         span = None if self._factory is None or links is not None else self._factory.start(record, caller)
         record.span = span or self._start_stock_span(record, incoming, caller, links)
-        record.otel_context = trace.set_span_in_context(record.span, incoming)
+        return trace.set_span_in_context(record.span, incoming)
 
     def _start_stock_span(
         self, record: RequestRecord, incoming: Context, caller: SpanContext | None, links: list[Link] | None
@@ -105,7 +106,7 @@ class TracesRecorder:
             if self._late_spans is not None:
                 self._late_spans.consider(record)
             return
-        if self._factory is not None and record.exception is None and isinstance(span, ServerSpan):
+        if self._factory is not None and isinstance(span, ServerSpan) and (record.rare is None or not record.exception):
             ended = self._factory.end(span, record.start_unix_ns + record.duration_ns)
             if ended:
                 return

@@ -24,7 +24,7 @@ class ConnectionTraces(ConnectionRecorder):
 
     def started(self, record: ConnectionRecord, scope: Scope) -> None:
         """Start the span."""
-        self._recorder.started(record, scope)
+        record.otel_context = self._recorder.started(record, scope)
 
     def ended(self, record: ConnectionRecord) -> None:
         """Complete the span and end it when the connection was closed."""
@@ -41,7 +41,7 @@ class ContribConnections(ConnectionRecorder):
 
     def started(self, record: ConnectionRecord, scope: Scope) -> None:
         """Let contrib start its span."""
-        self._recorder.started(record, scope)
+        record.otel_context = self._recorder.started(record, scope)
 
     def accepted(self, record: ConnectionRecord) -> None:
         """Name it, in case nobody closes the connection before contrib ends it."""

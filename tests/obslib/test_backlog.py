@@ -35,7 +35,7 @@ class Keeper:
 
 
 def a_request(path: str, *, is_urgent: bool = False) -> RequestRecord:
-    record = RequestRecord.begin("GET", path, "http", "1.1", 0, 0)
+    record = RequestRecord.begin("GET", path, "http", "1.1", {}, "", "", 0, 0)
     record.is_urgent = is_urgent
     return record
 

@@ -531,7 +531,7 @@ def test_access_line_from_pieces(
     path: str, agent: bytes, route: str, status: int, error_type: str, sent: int, received: int, duration_ns: int
 ) -> None:
     """For any request the line written from pieces is the object that rendering all its values would give."""
-    record = RequestRecord.begin("GET", path, "http", "1.1", 0, 1)
+    record = RequestRecord.begin("GET", path, "http", "1.1", {}, "", "", 0, 1)
     record.headers = {b"user-agent": agent}
     record.route, record.status_code, record.error_type = route, status, error_type
     record.request_body_bytes, record.response_body_bytes, record.duration_ns = received, sent, duration_ns
@@ -576,7 +576,7 @@ def test_texts_without_end() -> None:
     """Paths and routes that never repeat leave the access line's memory bounded."""
     line = AccessLine("shop")
     for number in range(3000):
-        record = RequestRecord.begin("GET", f"/{number}" + "x" * (number % 400), "http", "1.1", 0, 1)
+        record = RequestRecord.begin("GET", f"/{number}" + "x" * (number % 400), "http", "1.1", {}, "", "", 0, 1)
         record.route, record.response_body_bytes = f"/{number}", number
         assert json.loads("".join(line.pieces(record, "t")))["http_route"] == f"/{number}"
     assert len(line._paths) <= 1024

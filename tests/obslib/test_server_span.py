@@ -335,7 +335,7 @@ ENCODER = ServerSpanEncoder(REQUEST_ID)
 
 def a_record(values: dict[str, Any]) -> RequestRecord:
     record = RequestRecord.begin(
-        values["method"], values["path"], "http", values["version"], 0, 1_700_000_000_000_000_000
+        values["method"], values["path"], "http", values["version"], {}, "", "", 0, 1_700_000_000_000_000_000
     )
     if record.method == names.OTHER:
         record.original_method = "PURGE"
@@ -493,7 +493,7 @@ def test_long_hosts_are_not_kept() -> None:
     _parse_host.cache_clear()
     encoder = ServerSpanEncoder(REQUEST_ID)
     for size, kept in ((257, 0), (256, 1)):
-        record = RequestRecord.begin("GET", "/", "http", "1.1", 0, 1)
+        record = RequestRecord.begin("GET", "/", "http", "1.1", {}, "", "", 0, 1)
         record.headers = {b"host": b"h" * size}
         assert ("h" * size).encode() in encoder.encode(record, None, 5)
         assert (len(encoder._starts), _parse_host.cache_info().currsize) == (kept, kept)

@@ -470,7 +470,7 @@ def test_requests_of_the_parent_are_not_in_flight_in_a_child(start: Start) -> No
     process = start()
     recorder = process.telemetry.metrics_recorder
     assert recorder is not None
-    done, served = (RequestRecord.begin(method, "/", "http", "1.1", 0, 0) for method in ("GET", "PUT"))
+    done, served = (RequestRecord.begin(method, "/", "http", "1.1", {}, "", "", 0, 0) for method in ("GET", "PUT"))
     process.telemetry.backlog.in_flight.add(served)
     recorder.finished([done])
     assert process.samples(names.HTTP_SERVER_ACTIVE_REQUESTS, http_request_method="PUT") == {"0": 1.0}
@@ -486,7 +486,7 @@ def test_lock_that_a_thread_of_the_parent_held(start: Start) -> None:
     process = start()
     recorder = process.telemetry.metrics_recorder
     assert recorder is not None
-    record = RequestRecord.begin("GET", "/", "http", "1.1", 0, 0)
+    record = RequestRecord.begin("GET", "/", "http", "1.1", {}, "", "", 0, 0)
     recorder.finished([record])
     recorder._lock.acquire()
     process.telemetry.reset_after_fork()
