@@ -13,6 +13,7 @@ from obslib._record import SPAN_PART, TRACE_PART, RequestRecord
 
 _USER_AGENT: Final = b"user-agent"
 _SECOND_NS: Final = 1_000_000_000
+_NINE_DIGITS: Final = slice(-9, None)
 _BEGIN: Final = f'{{"{names.LOG_TIMESTAMP}":"'
 _SPAN_ID: Final = f'","{names.LOG_SPAN_ID}":"'
 _REQUEST_ID: Final = f'","{names.LOG_REQUEST_ID}":"'
@@ -51,7 +52,7 @@ class AccessLine:
             _DURATION,
             # The shortest text that is the same float costs five times as much.
             "0." if duration_ns < _SECOND_NS else f"{duration_ns // _SECOND_NS}.",
-            str(_SECOND_NS + duration_ns)[-9:],
+            str(_SECOND_NS + duration_ns)[_NINE_DIGITS],
             self._sizes[record.request_body_bytes, record.response_body_bytes],
             self._callers[record.client_address, record.headers.get(_USER_AGENT, b"")],
         )

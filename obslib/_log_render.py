@@ -16,6 +16,7 @@ MAX_LINE_BYTES: Final = 256 * 1024
 _MAX_VALUE_CHARACTERS: Final = 8 * 1024
 _MAX_ITEMS: Final = 256
 _SECOND_NS: Final = 1_000_000_000
+_SIX_DIGITS: Final = slice(-6, None)
 
 
 class Clock:
@@ -34,7 +35,7 @@ class Clock:
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
             self._second_ns = unix_ns - past_ns
         # A format with leading zeros costs three times as much.
-        return f"{self._text}{str(1_000_000 + past_ns // 1000)[1:]}Z"
+        return f"{self._text}{str(1_000_000 + past_ns // 1000)[_SIX_DIGITS]}Z"
 
 
 def exception_values(exception: BaseException) -> dict[str, str]:

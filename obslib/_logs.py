@@ -55,11 +55,13 @@ class LogPipeline:
         if not self._access_log:
             return
         pieces, format_time, for_people = self._access_line.pieces, self._clock.format, self.for_people
+        rendered = self._rendered
         for record in records:
             if for_people or record.rare is not None:
                 self._write_unusual(record)
+                rendered = self._rendered
             else:
-                self._rendered += pieces(record, format_time(record.start_unix_ns + record.duration_ns))
+                rendered += pieces(record, format_time(record.start_unix_ns + record.duration_ns))
 
     def _write_unusual(self, record: RequestRecord) -> None:
         """Write the access line of a request that failed, or that has more to say than most, or for people."""

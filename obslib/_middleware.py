@@ -36,6 +36,9 @@ from obslib.settings import Settings
 _VALID_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}")
 #: One call for what every request's scope has.
 _PARTS: Final = itemgetter("method", "path", "root_path", "scheme", "http_version", "headers", "client")
+#: To call a global costs less than to look a method up.
+_set_record, _reset_record = current_record.set, current_record.reset
+_set_context, _reset_context = CURRENT_CONTEXT.set, CURRENT_CONTEXT.reset
 _KNOWN_METHODS: Final = names.KNOWN_METHODS
 _SCHEMES: Final = frozenset({"http", "https"})
 _WEBSOCKET_SCHEMES: Final = frozenset({"ws", "wss"})
@@ -147,8 +150,8 @@ class ObservedLayer:
                 self._desk.on_error(spans.signal, error)
         begin_exchange = self._begin_exchange  # to call an attribute costs more than a variable
         exchange = begin_exchange(record, scope, receive, send)
-        record_token = current_record.set(record)
-        context_token = None if context is None else CURRENT_CONTEXT.set(context)
+        record_token = _set_record(record)
+        context_token = None if context is None else _set_context(context)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except BaseException as error:
@@ -158,9 +161,9 @@ class ObservedLayer:
             if not exchange.is_finished:
                 exchange.end()
             try:
-                current_record.reset(record_token)
+                _reset_record(record_token)
                 if context_token is not None:
-                    CURRENT_CONTEXT.reset(context_token)
+                    _reset_context(context_token)
             except ValueError:
                 # A coroutine that is thrown away is closed in somebody else's context, where nothing is to be undone.
                 pass
@@ -201,7 +204,7 @@ class ObservedLayer:
             request_id = "" if new_request_id is None else new_request_id()
         begin_record, clock_ns, now_unix_ns = self._begin_record, self._clock_ns, self._now_unix_ns
         record = begin_record(
-            method if method in _KNOWN_METHODS else names.OTHER,
+            method,
             path,
             scheme if scheme in _SCHEMES else names.OTHER,
             http_version,
@@ -211,8 +214,8 @@ class ObservedLayer:
             clock_ns(),
             now_unix_ns(),
         )
-        if record.method is names.OTHER:
-            record.original_method = method
+        if method not in _KNOWN_METHODS:
+            record.method, record.original_method = names.OTHER, method
         scope[SCOPE_RECORD] = record
         self._in_flight.add(record)
         return record
