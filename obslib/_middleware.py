@@ -20,6 +20,7 @@ from obslib._exchange import Desk, bind_exchange
 from obslib._exposition import Exposition
 from obslib._framework import SCOPE_NATIVE_TELEMETRY, SCOPE_RECORD, ASGIApp, Message, Receive, Send
 from obslib._record import (
+    TRACE_PART,
     Recorder,
     RequestRecord,
     Scope,
@@ -102,8 +103,11 @@ class ObservedLayer:
         self._exposition = exposition
         self._lifetime = lifetime
         self._new_request_id = new_request_id or random_request_id
-        #: None where neither a line nor a span would say it: then an id is made for those who ask, see `request_id`.
-        self._first_request_id = self._new_request_id if spans is not None or settings.logs_enabled else None
+        #: Makes the id when a request begins. None where its trace's is taken, and where neither a line nor a span
+        #: would say it: then an id is made for those who ask, see `request_id`.
+        self._first_request_id = new_request_id or (random_request_id if spans is None else None)
+        if spans is None and not settings.logs_enabled:
+            self._first_request_id = None
         self._clock_ns = clock_ns
         self._now_unix_ns = now_unix_ns
         self._request_id_header = settings.request_id_header.lower().encode("latin-1")
@@ -148,6 +152,10 @@ class ObservedLayer:
                 context = spans.started(record, scope)
             except Exception as error:  # noqa: BLE001 -- the guard: one failing recorder never silences another
                 self._desk.on_error(spans.signal, error)
+            if not record.request_id:
+                # No other request is in a trace that begins with this one: its id will do for both.
+                trace_id = record.id_digits[TRACE_PART] if record.caller is None else ""
+                record.request_id = trace_id or self._new_request_id()
         begin_exchange = self._begin_exchange  # to call an attribute costs more than a variable
         exchange = begin_exchange(record, scope, receive, send)
         record_token = _set_record(record)

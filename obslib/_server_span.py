@@ -77,8 +77,6 @@ class ServerSpan(_LazyContext, Span):
     _request_record: RequestRecord
     #: Whether anybody has asked for a part, and may have changed it, or has renamed the span.
     is_touched = False
-    #: Whether it has ended and is to be encoded from its record.
-    is_unsent = False
 
     @classmethod
     def begin(cls, id_digits: str, parent: SpanContext | None, record: RequestRecord) -> Self:
@@ -131,7 +129,6 @@ class ServerSpan(_LazyContext, Span):
     def end_unsent(self, end_time: int) -> None:
         """End the span, to be encoded from its record later; no processor is told."""
         self._end_time = end_time
-        self.is_unsent = True
 
 
 class UnsampledSpan(_LazyContext, NonRecordingSpan):

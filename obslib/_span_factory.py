@@ -72,11 +72,11 @@ class SpanFactory:
         span.end_unsent(end_unix_ns)
         return True
 
-    def encode(self, record: RequestRecord, span: ServerSpan) -> None:
-        """Encode a span that has ended untouched; `send` sends it."""
+    def encode(self, record: RequestRecord) -> None:
+        """Encode the span, which has ended untouched, of a record; `send` sends it."""
         if self._processor is not None:
             end_unix_ns = record.start_unix_ns + record.duration_ns
-            encoded = self._encoder.encode(record, span.parent, end_unix_ns)
+            encoded = self._encoder.encode(record, record.caller, end_unix_ns)
             self._encoded.append((self._scope, encoded))
 
     def send(self) -> None:

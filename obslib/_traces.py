@@ -105,10 +105,13 @@ class TracesRecorder:
         if span is None or not span.is_recording():
             if self._late_spans is not None:
                 self._late_spans.consider(record)
+            if not record.sampled:
+                record.span = None  # what lives on, though nobody needs it, makes the next requests slower
             return
         if self._factory is not None and isinstance(span, ServerSpan) and (record.rare is None or not record.exception):
             ended = self._factory.end(span, record.start_unix_ns + record.duration_ns)
             if ended:
+                record.span = None  # likewise: the record says all that it would say
                 return
         if record.route and getattr(span, "name", "") == initial_name(record):  # unless the user has renamed it
             span.update_name(final_name(record))
@@ -121,8 +124,8 @@ class TracesRecorder:
             return
         encode = self._factory.encode
         for record in records:
-            if record.sampled and isinstance(span := record.span, ServerSpan) and span.is_unsent:
-                encode(record, span)
+            if record.sampled and record.span is None:
+                encode(record)
 
     def hand_over(self) -> None:
         """Queue the encoded spans."""
