@@ -3,7 +3,7 @@
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, Protocol
 
@@ -19,6 +19,7 @@ from obslib._current_context import CURRENT_CONTEXT
 from obslib._exchange import Desk, bind_exchange
 from obslib._exposition import Exposition
 from obslib._framework import SCOPE_NATIVE_TELEMETRY, SCOPE_RECORD, ASGIApp, Message, Receive, Send
+from obslib._headers import joined
 from obslib._record import (
     TRACE_PART,
     Recorder,
@@ -156,12 +157,12 @@ class ObservedLayer:
                 # No other request is in a trace that begins with this one: its id will do for both.
                 trace_id = record.id_digits[TRACE_PART] if record.caller is None else ""
                 record.request_id = trace_id or self._new_request_id()
-        begin_exchange = self._begin_exchange  # to call an attribute costs more than a variable
+        app, begin_exchange = self._app, self._begin_exchange  # to call an attribute costs more than a variable
         exchange = begin_exchange(record, scope, receive, send)
         record_token = _set_record(record)
         context_token = None if context is None else _set_context(context)
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            await app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             exchange.break_off(error)
             raise
@@ -187,8 +188,7 @@ class ObservedLayer:
         if scope["type"] != "websocket" or SCOPE_RECORD in scope:
             await self._app(scope, receive, send)
             return
-        path = _below(scope.get("root_path", ""), scope["path"])
-        if path in self._special or (self._excluded_prefixes and path.startswith(self._excluded_prefixes)):
+        if self._is_special(scope.get("root_path", ""), scope["path"]):
             await self._serve_silently(scope, receive, send)
             return
         await self._connections.serve(scope, receive, send)
@@ -199,14 +199,11 @@ class ObservedLayer:
             method, path, root_path, scheme, http_version, pairs, client = _PARTS(scope)
         except KeyError:
             method, path, root_path, scheme, http_version, pairs, client = _parts_of(scope)
-        own_path = _below(root_path, path) if root_path else path
-        if own_path in self._special or (self._excluded_prefixes and own_path.startswith(self._excluded_prefixes)):
+        if (path in self._special or root_path or self._excluded_prefixes) and self._is_special(root_path, path):
             return None
         headers = dict(pairs)
-        if len(headers) != len(pairs):
-            headers = _joined(pairs)
         if self._request_id_header in headers:
-            request_id = self._request_id(headers)
+            request_id = self._request_id(headers if len(headers) == len(pairs) else joined(pairs))
         else:
             new_request_id = self._first_request_id  # to call an attribute costs more than a variable
             request_id = "" if new_request_id is None else new_request_id()
@@ -228,6 +225,11 @@ class ObservedLayer:
         self._in_flight.add(record)
         return record
 
+    def _is_special(self, root_path: str, path: str) -> bool:
+        """Tell whether requests for a path are not recorded."""
+        path = _below(root_path, path)
+        return path in self._special or path.startswith(self._excluded_prefixes)
+
     def _request_id(self, headers: Mapping[bytes, bytes]) -> str:
         """Return the caller's request id if it is one, else one of ours if it would be seen."""
         request_id = headers.get(self._request_id_header)
@@ -237,7 +239,7 @@ class ObservedLayer:
 
     def _begin_connection(self, scope: Scope) -> ConnectionRecord:
         """Make the record of a WebSocket, as `_begin` does of a request, whose every call counts."""
-        scheme, client, headers = scope.get("scheme", "ws"), scope.get("client"), _joined(scope["headers"])
+        scheme, client, headers = scope.get("scheme", "ws"), scope.get("client"), joined(scope["headers"])
         return self._begin_connection_record(
             scope["path"],
             scheme if scheme in _WEBSOCKET_SCHEMES else names.OTHER,
@@ -291,11 +293,3 @@ def _parts_of(scope: Scope) -> tuple[Any, ...]:
     """Return the parts of a scope without those that the ASGI specification makes optional."""
     parts: tuple[Any, ...] = _PARTS({"root_path": "", "scheme": "http", "http_version": "1.1", "client": None, **scope})
     return parts
-
-
-def _joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return headers of which some stand several times, with their values joined as RFC 9110 joins lists."""
-    headers: dict[bytes, bytes] = {}
-    for name, value in pairs:
-        headers[name] = headers[name] + b"," + value if name in headers else value
-    return headers

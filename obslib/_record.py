@@ -122,7 +122,7 @@ class RequestRecord:
     #: `http`, `https` or `names.OTHER`.
     scheme: str
     http_version: str
-    #: Header values by lower-case name; several of one name are joined as RFC 9110 joins lists.
+    #: Header values by lower-case name; of several of one name the last.
     headers: Mapping[bytes, bytes]
     client_address: str
     #: `""` where it would stand in no line and no span, while nobody has asked for it.

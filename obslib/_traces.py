@@ -13,6 +13,7 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from obslib._headers import joined
 from obslib._late_spans import LateSpans
 from obslib._record import RequestRecord, Scope
 from obslib._redaction import Redactor
@@ -78,7 +79,10 @@ class TracesRecorder:
         return Context({_SPAN_KEY: span})  # as set_span_in_context, without its two copies
 
     def _start_for_caller(self, record: RequestRecord, scope: Scope) -> Context:
-        incoming, caller = self._incoming(record.headers, scope)
+        headers = record.headers
+        if len(headers) != len(scope["headers"]):
+            headers = joined(scope["headers"])
+        incoming, caller = self._incoming(headers, scope)
         links = None
         if caller is not None and not self._trusts_callers:
             links, caller, incoming = [Link(caller)], None, _NO_CONTEXT
