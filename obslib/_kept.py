@@ -16,7 +16,7 @@ class Kept(dict[AnyKey, AnySequence]):
     A dictionary that makes what it does not have, and forgets everything when it is full.
 
     Args:
-        make: Makes the text, bytes or tuple for a key; what is longer than 512 is made anew each time.
+        make: Makes the text, bytes or tuple for a key; a text or bytes longer than 512 are made anew each time.
     """
 
     __slots__ = ("_make",)

@@ -176,7 +176,7 @@ class ObservedLayer:
             except ValueError:
                 # A coroutine that is thrown away is closed in somebody else's context, where nothing is to be undone.
                 pass
-            # The record outlives the request, and the scope would with it.
+            # Whoever keeps the scope would keep the record, and a scope that is served again would pass for recorded.
             scope.pop(SCOPE_RECORD, None)
 
     async def _serve_unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -225,7 +225,7 @@ class ObservedLayer:
         self._in_flight.add(record)
         return record
 
-    def _is_special(self, root_path: str, path: str) -> bool:
+    def _is_special(self, root_path: str | None, path: str) -> bool:
         """Tell whether requests for a path are not recorded."""
         path = _below(root_path, path)
         return path in self._special or path.startswith(self._excluded_prefixes)
@@ -284,9 +284,9 @@ class ObservedLayer:
 _OFF: Final = TraceFlags(TraceFlags.DEFAULT)
 
 
-def _below(root_path: str, path: str) -> str:
+def _below(root_path: str | None, path: str) -> str:
     """Return a path as the application's routes see it."""
-    return path.removeprefix(root_path) or "/"
+    return path.removeprefix(root_path or "") or "/"
 
 
 def _parts_of(scope: Scope) -> tuple[Any, ...]:

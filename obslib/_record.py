@@ -122,7 +122,8 @@ class RequestRecord:
     #: `http`, `https` or `names.OTHER`.
     scheme: str
     http_version: str
-    #: Header values by lower-case name; of several of one name the last.
+    #: Header values by lower-case name; of several of one name the last, or of connections all, as RFC 9110 joins
+    #: lists.
     headers: Mapping[bytes, bytes]
     client_address: str
     #: `""` where it would stand in no line and no span, while nobody has asked for it.
@@ -147,7 +148,8 @@ class RequestRecord:
     sampled: bool
     #: The caller's span, if this request continues its trace.
     caller: SpanContext | None
-    #: Until the request is recorded.
+    #: Until the span ends, if it is obslib's own and nobody has touched it: a record that is sampled and has no span is
+    #: one whose span is still to be encoded. Of any other, until the request is recorded.
     span: Span | None
     #: The fields below that this request has; None for the ordinary one.
     rare: dict[str, Any] | None

@@ -107,12 +107,13 @@ class TracesRecorder:
         """Complete the span and end it where the record ends; one that nobody has touched is encoded later."""
         span = record.span
         if span is None or not span.is_recording():
-            if self._late_spans is not None:
-                self._late_spans.consider(record)
             if not record.sampled:
+                if self._late_spans is not None:
+                    self._late_spans.consider(record)
                 record.span = None  # what lives on, though nobody needs it, makes the next requests slower
             return
-        if self._factory is not None and isinstance(span, ServerSpan) and (record.rare is None or not record.exception):
+        failed = record.rare is not None and record.exception is not None
+        if self._factory is not None and isinstance(span, ServerSpan) and not failed:
             ended = self._factory.end(span, record.start_unix_ns + record.duration_ns)
             if ended:
                 record.span = None  # likewise: the record says all that it would say

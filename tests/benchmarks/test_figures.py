@@ -69,11 +69,16 @@ def test_a_tail_is_that_of_all_stretches_of_a_round() -> None:
         replace(sample("obslib", 1, 100), load=replace(sample("obslib", 1, 1).load, latencies={1000: 60})),
         sample("control", 1, 100),
         replace(sample("obslib", 1, 100), load=replace(sample("obslib", 1, 1).load, latencies={3000: 40})),
-        *(sample(variant.name, 1, 100) for variant in closed_loop.VARIANTS[3:]),
+        sample("trio", 1, 100),
+        sample("bare", 2, 100),
+        replace(sample("obslib", 2, 100), load=replace(sample("obslib", 2, 1).load, latencies={1000: 60, 3000: 40})),
+        sample("control", 2, 100),
     ]
     found = closed_loop.row(samples)
     assert found.ours.median == pytest.approx(3 / 2)
     assert found.peers["bare again"].median == 1.0
+    assert list(found.peers) == ["bare again", "usual trio"]
+    assert (found.ours.rounds, found.peers["usual trio"].rounds) == (2, 1)
 
 
 def test_growth_with_routes_compares_costs_not_times() -> None:

@@ -110,6 +110,17 @@ async def test_headers_that_can_be_read_once() -> None:
     assert exchange.sent[0]["headers"] == [(b"a", b"1"), [b"b", b"2"], (b"x-request-id", b"request-1")]
 
 
+@pytest.mark.parametrize("headers", [[(bytearray(b"a"), b"1")], [(b"a", b"1", b"2")], [(b"a",)], ["a1"[:1]]])
+async def test_headers_that_are_none(headers: list[Any]) -> None:
+    """The server is to say what is wrong with them: it gets what the application has sent, and we say that we cannot."""
+    app = raw_app({"type": "http.response.start", "status": 204, "headers": headers}, {"type": "http.response.body"})
+    with capture(app, SETTINGS) as telemetry:
+        exchange = await call(app, http_scope("/raw/"))
+        assert exchange.sent[0]["headers"] == headers
+        assert telemetry.sample(names.INTERNAL_ERRORS, {names.LABEL_SIGNAL: "record"}) == 1
+        assert len(telemetry.access_lines) == 1
+
+
 async def test_scope_with_nothing_optional() -> None:
     """What the specification lets a server leave out has the value it says."""
     app = raw_app(START, {"type": "http.response.body"})

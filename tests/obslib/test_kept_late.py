@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.responses import PlainTextResponse
 
 from obslib import Settings, names
 from obslib._late_spans import make_late_spans
@@ -83,6 +84,20 @@ async def test_below_a_caller_who_did_not_draw_it() -> None:
     assert f"{span.context.trace_id:032x}" == "ab" * 16
     assert span.parent is not None
     assert f"{span.parent.span_id:016x}" == "cd" * 8
+
+
+async def test_a_span_that_the_application_ends_itself_is_one_span() -> None:
+    """Its trace is drawn, so it is on its way already: nothing is to be kept."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def endpoint() -> PlainTextResponse:
+        trace.get_current_span().end()
+        return PlainTextResponse("", 500)
+
+    with capture(app, Settings(service_name="s", extra_registries=(), traces_keep_errors=True)) as captured:
+        await call(app, http_scope("/"))
+    assert len(captured.spans) == 1
 
 
 async def test_a_processor_of_the_users_sees_them() -> None:

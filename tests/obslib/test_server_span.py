@@ -1,6 +1,7 @@
 """The lazy server span: what is sent of it, and of what users do to it, is what the SDK's own span would have sent."""
 
 import gc
+import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -101,6 +102,19 @@ def attributes(span: SpanMessage) -> dict[str, object]:
     return {pair.key: getattr(pair.value, str(pair.value.WhichOneof("value"))) for pair in span.attributes}
 
 
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+async def test_a_span_does_not_outlive_its_request(ratio: float) -> None:
+    """Though requests wait to be recorded together: what lives on makes the next requests slower."""
+    seen: list[weakref.ref[trace.Span]] = []
+    app = app_that(lambda: seen.append(weakref.ref(trace.get_current_span())))
+    with served(app, traces_sampler="parentbased_traceidratio", traces_sampler_ratio=ratio) as running:
+        running.telemetry.backlog.open()
+        await call(running.app, http_scope("/items/1"))
+        assert [span() for span in seen] == [None]
+        assert running.telemetry.backlog.flush(1)
+        assert len(running.spans()) == ratio
+
+
 async def test_untouched_span() -> None:
     """An ordinary request's span arrives with name, kind, times and attributes, and was never made in full."""
     seen: list[trace.Span] = []
@@ -193,14 +207,22 @@ async def test_touching_it_after_the_end(caplog: pytest.LogCaptureFixture) -> No
     assert "ended span" in caplog.text
 
 
-async def test_exception() -> None:
+class FalseError(Exception):
+    """One like a list of problems that is empty."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("error", [RuntimeError, FalseError])
+async def test_exception(error: type[Exception]) -> None:
     """An exception's stack trace arrives as an event."""
 
     def handle() -> None:
-        raise RuntimeError("boom")
+        raise error()
 
     with served(app_that(handle)) as running:
-        with pytest.raises(RuntimeError):
+        with pytest.raises(error):
             await call(running.app, http_scope("/items/1"))
         [span] = running.spans()
     assert [event.name for event in span.events] == ["exception"]

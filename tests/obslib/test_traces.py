@@ -1,5 +1,6 @@
 """Context in and out, request ids, sampling, redaction in spans."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -268,6 +269,32 @@ async def test_request_id_is_known_inside() -> None:
         exchange = await call(app, http_scope("/", headers=[(b"x-correlation-id", b"c-1")]))
     assert exchange.body == b'"c-1"'
     assert exchange.headers[b"x-correlation-id"] == b"c-1"
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+async def test_request_id_of_a_trace_that_begins_here(ratio: float) -> None:
+    """It is the trace's, sampled or not: no other request has it. One that goes on with a trace has an id of its own."""
+    app = FastAPI()
+
+    @app.get("/")
+    def root() -> PlainTextResponse:
+        trace_id = trace.get_current_span().get_span_context().trace_id
+        return PlainTextResponse(f"{trace_id:032x} {obslib.request_id()}")
+
+    quiet = settings(traces_exporter="none", logs_enabled=False, global_tracer_provider=False, instrumentations=())
+    observability = obslib.instrument(
+        app, dataclasses.replace(quiet, traces_sampler="parentbased_traceidratio", traces_sampler_ratio=ratio)
+    )
+    first, second, continued = [
+        await call(app, http_scope("/", headers=headers))
+        for headers in ([], [], [(b"traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01".encode())])
+    ]
+    observability.shutdown()
+
+    ids = [exchange.headers[b"x-request-id"].decode() for exchange in (first, second, continued)]
+    assert (first.body.decode(), second.body.decode()) == (f"{ids[0]} {ids[0]}", f"{ids[1]} {ids[1]}")
+    assert continued.body.decode() == f"{TRACE_ID} {ids[2]}"
+    assert len({*ids, TRACE_ID}) == 4
 
 
 async def test_random_request_ids() -> None:
