@@ -68,7 +68,7 @@ def full(site: Site, told: Callable[[str], None], *, scale: float = 1.0) -> Find
     spent = slices.run(site, cases, rounds=scaled(3), count=scaled(16), told=told)
     # Nobody asks how far exactly the peers are beyond the bars: most rounds are for those that have some.
     cases = [*cpu.few_routes(ours), *cpu.many_routes(ours)]
-    spent += slices.run(site, cases, rounds=scaled(15), first_round=scaled(3), count=scaled(30), told=told)
+    spent += slices.run(site, cases, rounds=scaled(14), first_round=scaled(3), count=scaled(30), told=told)
     findings = _begin(spent)
     samples = findings.samples
     samples["closed_loop"] = closed_loop.run(site, rounds=scaled(8), repeats=scaled(4), told=told)
@@ -86,7 +86,7 @@ def full(site: Site, told: Callable[[str], None], *, scale: float = 1.0) -> Find
     findings.rows.append(scrape.row(scraped))
 
     findings.spent["faults"], samples["faults_open_loop"], findings.dropped = faults.run(
-        site, rate=rate, rounds=scaled(16), repeats=scaled(3), count=scaled(8), told=told
+        site, rate=rate, rounds=scaled(14), repeats=scaled(3), count=scaled(8), told=told
     )
     findings.rows += faults.rows(findings.spent["faults"], samples["faults_open_loop"])
 
