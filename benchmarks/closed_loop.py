@@ -7,29 +7,25 @@ from benchmarks import pairing, variants
 from benchmarks.estimates import Estimate, estimate
 from benchmarks.latencies import Microseconds, percentile_seconds
 from benchmarks.rows import Row
-from benchmarks.site import Case, Sample, Site
+from benchmarks.site import Sample, Site
 from benchmarks.variants import Variant
 
 #: Short enough for the machine to be as fast as in the stretches beside it, long enough for some thousand requests.
 STRETCH_SECONDS: Final = 0.4
-_OURS: Final = (variants.BARE, variants.CONTROL, variants.ALL)
 _PEERS: Final = tuple(variant for variant in variants.PEERS if variant.spans)
-#: Nobody asks how far exactly the peers are beyond the bar.
-_PEER_ROUNDS: Final = 2
 
 
 def run(site: Site, *, rounds: int, repeats: int, told: Callable[[str], None]) -> list[Sample]:
-    """Measure each variant in each round, with fresh processes, peers in the first ones; the first is the reference."""
-    samples = []
-    for round_ in range(rounds):
-        chosen = (*_OURS, *_PEERS) if round_ < _PEER_ROUNDS else _OURS
-        cases = [Case(label=variant.name, variant=variant) for variant in chosen]
-        told(f"latency at the limit: round {round_ + 1} of {rounds}, {len(cases)} servers")
-        with site.serving(cases) as servers:
-            samples += pairing.take(
-                servers, round_, repeats, lambda server, number: site.closed_loop(server, number, STRETCH_SECONDS)
-            )
-    return samples
+    """Measure each variant in each round; the bare application is the reference."""
+    return pairing.run(
+        site,
+        _PEERS,
+        rounds=rounds,
+        repeats=repeats,
+        told=told,
+        what="latency at the limit",
+        stretch=lambda server, number: site.closed_loop(server, number, STRETCH_SECONDS),
+    )
 
 
 def row(samples: Sequence[Sample]) -> Row:

@@ -6,31 +6,27 @@ from typing import Final
 from benchmarks import pairing, variants
 from benchmarks.estimates import Estimate, estimate
 from benchmarks.rows import Row
-from benchmarks.site import Case, Sample, Site
+from benchmarks.site import Sample, Site
 from benchmarks.variants import Variant
 
 #: Of what the bare application can carry.
 PART_OF_CAPACITY: Final = 0.4
 #: Some thousand requests, of which tens are beyond the p99.
 STRETCH_SECONDS: Final = 1.0
-_OURS: Final = (variants.BARE, variants.CONTROL, variants.ALL)
 _PEERS: Final = (variants.TRIO, variants.CONTRIB, variants.NATIVE, variants.LOGFIRE)
-#: Nobody asks how far exactly the peers are beyond the bar.
-_PEER_ROUNDS: Final = 2
 
 
 def run(site: Site, *, rate: int, rounds: int, repeats: int, told: Callable[[str], None]) -> list[Sample]:
-    """Measure each variant in each round, with fresh processes, peers in the first ones; the first is the reference."""
-    samples = []
-    for round_ in range(rounds):
-        chosen = (*_OURS, *_PEERS) if round_ < _PEER_ROUNDS else _OURS
-        cases = [Case(label=variant.name, variant=variant) for variant in chosen]
-        told(f"latency at {rate} requests a second: round {round_ + 1} of {rounds}, {len(cases)} servers")
-        with site.serving(cases) as servers:
-            samples += pairing.take(
-                servers, round_, repeats, lambda server, number: site.open_loop(server, number, STRETCH_SECONDS, rate)
-            )
-    return samples
+    """Measure each variant in each round; the bare application is the reference."""
+    return pairing.run(
+        site,
+        _PEERS,
+        rounds=rounds,
+        repeats=repeats,
+        told=told,
+        what=f"latency at {rate} requests a second",
+        stretch=lambda server, number: site.open_loop(server, number, STRETCH_SECONDS, rate),
+    )
 
 
 def row(samples: Sequence[Sample]) -> Row:

@@ -12,12 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
+from benchmarks import variants
 from benchmarks.latencies import Microseconds
-from benchmarks.site import Sample, Server
+from benchmarks.site import Case, Sample, Server, Site
+from benchmarks.variants import Variant
 
 #: Of a stretch, what others may take from the server's CPU; a stretch of which they took more is repeated.
 MOST_DISTURBED_PART: Final = 0.1
 _TRIES: Final = 3
+#: The reference first.
+_OURS: Final = (variants.BARE, variants.CONTROL, variants.ALL)
+#: Nobody asks how far exactly the peers are beyond the bars.
+_PEER_ROUNDS: Final = 2
 
 T = TypeVar("T")
 
@@ -30,6 +36,38 @@ def in_turn(reference: T, subjects: Sequence[T], repeats: int, seed: int) -> lis
         for subject in chance.sample(subjects, len(subjects)):
             order += [subject, reference]
     return order
+
+
+def run(
+    site: Site,
+    peers: Sequence[Variant],
+    *,
+    rounds: int,
+    repeats: int,
+    told: Callable[[str], None],
+    what: str,
+    stretch: Callable[[Server, int], Sample],
+) -> list[Sample]:
+    """
+    Measure obslib beside the bare application in each round, with fresh processes, and peers in the first ones.
+
+    Args:
+        site: Where.
+        peers: Whom else.
+        rounds: How often.
+        repeats: How often each comes in a round.
+        told: Told of each round.
+        what: What it is told.
+        stretch: Puts a server under load.
+    """
+    samples = []
+    for round_ in range(rounds):
+        chosen = (*_OURS, *peers) if round_ < _PEER_ROUNDS else _OURS
+        cases = [Case(label=variant.name, variant=variant) for variant in chosen]
+        told(f"{what}: round {round_ + 1} of {rounds}, {len(cases)} servers")
+        with site.serving(cases) as servers:
+            samples += take(servers, round_, repeats, stretch)
+    return samples
 
 
 def take(
