@@ -68,16 +68,16 @@ def full(site: Site, told: Callable[[str], None], *, scale: float = 1.0) -> Find
     spent = slices.run(site, cases, rounds=scaled(3), count=scaled(16), told=told)
     # Nobody asks how far exactly the peers are beyond the bars: most rounds are for those that have some.
     cases = [*cpu.few_routes(ours), *cpu.many_routes(ours)]
-    spent += slices.run(site, cases, rounds=scaled(14), first_round=scaled(3), count=scaled(30), told=told)
+    spent += slices.run(site, cases, rounds=scaled(26), first_round=scaled(3), count=scaled(20), told=told)
     findings = _begin(spent)
     samples = findings.samples
-    samples["closed_loop"] = closed_loop.run(site, rounds=scaled(8), repeats=scaled(4), told=told)
+    samples["closed_loop"] = closed_loop.run(site, rounds=scaled(16), repeats=scaled(4), told=told)
     findings.rows.append(closed_loop.row(samples["closed_loop"]))
 
     rate = int(findings.capacity * open_loop.PART_OF_CAPACITY)
     findings.raw["open_loop_rate"] = rate
 
-    samples["open_loop"] = open_loop.run(site, rate=rate, rounds=scaled(12), repeats=scaled(3), told=told)
+    samples["open_loop"] = open_loop.run(site, rate=rate, rounds=scaled(16), repeats=scaled(3), told=told)
     findings.rows.append(open_loop.row(samples["open_loop"]))
 
     scraped = scrape.run(site, rate=rate, pairs=scaled(12), seconds=scaled(5), told=told)
@@ -86,11 +86,11 @@ def full(site: Site, told: Callable[[str], None], *, scale: float = 1.0) -> Find
     findings.rows.append(scrape.row(scraped))
 
     findings.spent["faults"], samples["faults_open_loop"], findings.dropped = faults.run(
-        site, rate=rate, rounds=scaled(14), repeats=scaled(3), count=scaled(8), told=told
+        site, rate=rate, rounds=scaled(24), repeats=scaled(3), count=scaled(5), told=told
     )
     findings.rows += faults.rows(findings.spent["faults"], samples["faults_open_loop"])
 
-    findings.spent["workers"] = workers.run(site, rounds=scaled(8), count=scaled(60), told=told)
+    findings.spent["workers"] = workers.run(site, rounds=scaled(10), count=scaled(60), told=told)
     findings.rows.append(workers.row(findings.spent["workers"]))
 
     _add_imports(findings, rounds=scaled(20), told=told)

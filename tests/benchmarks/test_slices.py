@@ -1,7 +1,7 @@
 """What many slices in turn can tell, and how surely."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -136,3 +136,29 @@ def test_one_server_and_its_load_run_at_a_time(monkeypatch: pytest.MonkeyPatch) 
     assert {own.label: own.cpu_seconds for own in found} == {"bare": 10.0, "obslib": 5.0}
     assert running == {"bare", "obslib"}
     assert sorted(site.ended) == ["bare", "obslib"]
+
+
+class Started(Site):
+    """A site whose servers only have cases."""
+
+    def __init__(self) -> None:
+        super().__init__(set(), [])
+        self.cases: list[Case] = []
+
+    @contextmanager
+    def serving(self, cases: Sequence[Case]) -> Iterator[list[Server]]:
+        self.cases += cases
+        yield [Server(case.label, set(), []) for case in cases]
+
+
+def test_no_pause_makes_a_part_of_a_batch_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a load that goes on batches are sent when they are full; what a case says itself counts more."""
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(slices, "_SETTLE_SECONDS", 0.0)
+    site = Started()
+    own = {"OTEL_BSP_SCHEDULE_DELAY": "5", "A": "b"}
+    cases = [Case(label="bare", variant=variants.BARE), Case(label="own", variant=variants.BARE, environment=own)]
+    slices.run(site, cases, rounds=1, count=1, told=lambda _: None)  # type: ignore[arg-type]
+    delays = [float((case.environment or {})["OTEL_BSP_SCHEDULE_DELAY"]) for case in site.cases]
+    assert delays[0] > 60_000 * 5
+    assert site.cases[1].environment == own
