@@ -1,4 +1,9 @@
-"""Latency at a fixed rate, the same for all: what a user of a service that is not at its limit waits."""
+"""
+Latency at a fixed rate, the same for all in a round: what a user of a service that is not at its limit waits.
+
+The bare application's capacity is measured in each round: of a machine that has become half as fast, two fifths of what
+it could carry before are four fifths, and what is measured is a queue.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -6,27 +11,42 @@ from typing import Final
 from benchmarks import pairing, variants
 from benchmarks.estimates import Estimate, estimate
 from benchmarks.rows import Row
-from benchmarks.site import Sample, Site
+from benchmarks.site import Sample, Server, Site
 from benchmarks.variants import Variant
 
 #: Of what the bare application can carry.
 PART_OF_CAPACITY: Final = 0.4
 #: Some thousand requests, of which tens are beyond the p99.
 STRETCH_SECONDS: Final = 1.0
+_CAPACITY_SECONDS: Final = 1.0
 _PEERS: Final = (variants.TRIO, variants.CONTRIB, variants.NATIVE, variants.LOGFIRE)
 
 
-def run(site: Site, *, rate: int, rounds: int, repeats: int, told: Callable[[str], None]) -> list[Sample]:
-    """Measure each variant in each round; the bare application is the reference."""
-    return pairing.run(
+def run(site: Site, *, rounds: int, repeats: int, told: Callable[[str], None]) -> tuple[list[Sample], list[int]]:
+    """
+    Measure each variant in each round; the bare application is the reference.
+
+    Returns:
+        The samples, and the rate of each round.
+    """
+    rates: list[int] = []
+
+    def stretch(server: Server, round_: int) -> Sample:
+        if len(rates) == round_:  # the reference begins
+            load = site.closed_loop(server, round_, _CAPACITY_SECONDS).load
+            rates.append(round(PART_OF_CAPACITY * load.requests / load.duration_seconds))
+        return site.open_loop(server, round_, STRETCH_SECONDS, rates[round_])
+
+    samples = pairing.run(
         site,
         _PEERS,
         rounds=rounds,
         repeats=repeats,
         told=told,
-        what=f"latency at {rate} requests a second",
-        stretch=lambda server, number: site.open_loop(server, number, STRETCH_SECONDS, rate),
+        what=f"latency at {PART_OF_CAPACITY:.0%} of the bare application's capacity",
+        stretch=stretch,
     )
+    return samples, rates
 
 
 def row(samples: Sequence[Sample]) -> Row:

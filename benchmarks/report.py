@@ -118,7 +118,7 @@ def _disturbed(findings: Findings) -> str:
 
 def _overrun(findings: Findings) -> list[str]:
     """Name the variants that could not carry the open loop's rate: their latency is the length of the run."""
-    rate = findings.raw.get("open_loop_rate")
+    rate = statistics.median(findings.raw.get("open_loop_rates", [0]))
     carried: dict[str, list[float]] = {}
     failed: Counter[str] = Counter()
     for sample in findings.samples.get("open_loop", []):
@@ -127,7 +127,7 @@ def _overrun(findings: Findings) -> list[str]:
         carried.setdefault(sample.label, []).append(1 / sample.cpu_seconds_per_request)
     return [
         f"note: {variants.BY_NAME[label].title} can carry {statistics.median(own):.0f} requests a second at most, "
-        f"the open loop asked for {rate}, {failed[label]} requests failed"
+        f"the open loop asked for {rate:.0f}, {failed[label]} requests failed"
         for label, own in carried.items()
         if rate and statistics.median(own) < rate
     ]

@@ -1,7 +1,6 @@
 """The idea obslib stands on: a request becomes one record, and each signal is a function of that record."""
 
 import os
-import random
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
@@ -11,20 +10,21 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
 
 from obslib import names
+from obslib._random_digits import RandomDigits
 
 #: The most values `bind` keeps for one request; further keys are left out.
 MAX_BOUND_VALUES: Final = 32
 #: How many of `RequestRecord.id_digits` are the trace's; the rest is the span's.
 TRACE_DIGITS: Final = 32
+SPAN_DIGITS: Final = 16
 TRACE_PART: Final = slice(TRACE_DIGITS)
 SPAN_PART: Final = slice(TRACE_DIGITS, None)
 Scope = MutableMapping[str, Any]
 _NO_FAILURES: Final = frozenset({"", names.ERROR_CLIENT_DISCONNECT})
 
 
-def random_request_id() -> str:
-    """Return 32 hexadecimal digits."""
-    return random.getrandbits(128).to_bytes(16, "big").hex()
+#: Makes the id of a request that brings none.
+random_request_id: Final = RandomDigits(32).draw
 
 
 class Mounts(NamedTuple):

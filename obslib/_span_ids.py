@@ -3,18 +3,15 @@
 https://www.w3.org/TR/trace-context/#trace-id
 """
 
-import random
 from collections.abc import Callable
-from typing import Final
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.trace import SpanContext
 
-from obslib._record import TRACE_DIGITS
+from obslib._random_digits import RandomDigits
+from obslib._record import SPAN_DIGITS, TRACE_DIGITS
 
-#: Of both ids.
-_ID_BYTES: Final = 24
-_ID_BITS: Final = 8 * _ID_BYTES
+_draw = RandomDigits(TRACE_DIGITS + SPAN_DIGITS).draw
 
 #: Makes the ids of a span: in the caller's trace, or in a new one.
 NewIds = Callable[[SpanContext | None], str]
@@ -34,7 +31,7 @@ def make_new_ids(generator: IdGenerator) -> NewIds:
 
 def random_ids(parent: SpanContext | None) -> str:
     """Return ids at random. One in 2**64 is 0, which is no id: nobody will see it."""
-    digits = random.getrandbits(_ID_BITS).to_bytes(_ID_BYTES, "big").hex()
+    digits = _draw()
     return digits if parent is None else f"{parent.trace_id:032x}{digits[TRACE_DIGITS:]}"
 
 
