@@ -512,9 +512,11 @@ async def test_a_refused_order_is_given_again_after_a_while(
 
 
 async def test_an_order_that_was_taken_and_came_to_nothing_counts_as_failed(
-    running: Running, world: Prometheus, supervisor: Supervisor
+    running: Running, world: Prometheus, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replica that did not become ready: the supervisor says so when it is asked how many there are."""
+    # Long after the cooldown, which is all that is said while it lasts.
+    monkeypatch.setattr("autoscaler.scaler._SHORTEST_RETRY_SECONDS", 60)
     supervisor.diligent = False
     world.says(4, 4)
     await running.alert("shop")
