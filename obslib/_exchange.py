@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable
-from operator import itemgetter
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
@@ -16,9 +15,6 @@ from obslib._record import RequestRecord, Scope, SpanRecorder
 
 #: Extensions of the ASGI specification with which an application names a file instead of sending it.
 _FILE_KINDS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
-
-#: Of a header.
-_NAME: Final = itemgetter(0)
 
 
 class Desk:
@@ -166,9 +162,9 @@ class Exchange:
         name = self.desk.request_id_header
         headers = [*message.get("headers", ())]
         try:
-            if name not in map(_NAME, headers):  # in lower case, as the ASGI specification demands
+            if name not in dict(headers):  # in lower case, as the ASGI specification demands
                 headers.append((name, self._record.request_id.encode()))
-        except (TypeError, LookupError) as error:  # the guard: the server is to say what is wrong with them
+        except (TypeError, ValueError) as error:  # the guard: the server is to say what is wrong with them
             self.desk.on_error("record", error)
         return {**message, "headers": headers}
 

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from benchmarks import open_loop, variants
-from benchmarks.load import Load
 from benchmarks.site import Case, Sample
+from tests.benchmarks.samples import sample
 
 
 class Child:
@@ -39,25 +39,12 @@ class SlowingSite:
 
     def closed_loop(self, server: Server, round_: int, seconds: float) -> Sample:
         assert server.case.variant is variants.BARE
-        return self._sample(server, round_, int(seconds * (5000, 2500)[round_]), seconds)
+        requests = int(seconds * (5000, 2500)[round_])
+        return sample(server.case.label, round_, 0.0001, requests=requests, duration_seconds=seconds)
 
     def open_loop(self, server: Server, round_: int, seconds: float, rate: int) -> Sample:
         self.asked.append((server.case.label, rate))
-        return self._sample(server, round_, int(rate * seconds), seconds)
-
-    def _sample(self, server: Server, round_: int, requests: int, seconds: float) -> Sample:
-        load = Load(
-            requests=requests,
-            duration_seconds=seconds,
-            errors=0,
-            p50_seconds=0.001,
-            p99_seconds=0.002,
-            p999_seconds=0.003,
-            max_seconds=0.004,
-        )
-        return Sample(
-            label=server.case.label, round=round_, cpu_seconds_per_request=0.0001, resident_bytes=1, load=load
-        )
+        return sample(server.case.label, round_, 0.0001)
 
 
 def test_a_slower_machine_is_asked_for_less() -> None:

@@ -5,22 +5,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import pairing, variants
-from benchmarks.load import Load
 from benchmarks.site import Case, Sample
-
-
-def sample(label: str, round_: int, seconds: float, latencies: dict[int, int] | None = None) -> Sample:
-    load = Load(
-        requests=1000,
-        duration_seconds=0.4,
-        errors=0,
-        p50_seconds=0.001,
-        p99_seconds=0.002,
-        p999_seconds=0.003,
-        max_seconds=0.004,
-        latencies=latencies or {},
-    )
-    return Sample(label=label, round=round_, cpu_seconds_per_request=seconds, resident_bytes=1, load=load)
+from tests.benchmarks.samples import sample
 
 
 def test_each_subject_stands_between_two_references() -> None:

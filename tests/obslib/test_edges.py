@@ -110,7 +110,7 @@ async def test_headers_that_can_be_read_once() -> None:
     assert exchange.sent[0]["headers"] == [(b"a", b"1"), [b"b", b"2"], (b"x-request-id", b"request-1")]
 
 
-@pytest.mark.parametrize("headers", [[5], [None], [()], [(b"a", b"1"), 5]])
+@pytest.mark.parametrize("headers", [[(bytearray(b"a"), b"1")], [(b"a", b"1", b"2")], [(b"a",)], ["a"]])
 async def test_headers_that_are_none(headers: list[Any]) -> None:
     """The server is to say what is wrong with them: it gets what the application has sent, and we say that we cannot."""
     app = raw_app({"type": "http.response.start", "status": 204, "headers": headers}, {"type": "http.response.body"})
@@ -118,16 +118,6 @@ async def test_headers_that_are_none(headers: list[Any]) -> None:
         exchange = await call(app, http_scope("/raw/"))
         assert exchange.sent[0]["headers"] == headers
         assert telemetry.sample(names.INTERNAL_ERRORS, {names.LABEL_SIGNAL: "record"}) == 1
-        assert len(telemetry.access_lines) == 1
-
-
-@pytest.mark.parametrize("header", [(bytearray(b"a"), b"1"), (b"a", b"1", b"2"), (b"a",), "a"])
-async def test_headers_of_another_kind(header: Any) -> None:
-    """Whether they will do is the server's to say: it gets them as the application has sent them."""
-    app = raw_app({"type": "http.response.start", "status": 204, "headers": [header]}, {"type": "http.response.body"})
-    with capture(app, SETTINGS) as telemetry:
-        exchange = await call(app, http_scope("/raw/"))
-        assert exchange.sent[0]["headers"] == [header, (b"x-request-id", b"request-1")]
         assert len(telemetry.access_lines) == 1
 
 
