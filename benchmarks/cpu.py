@@ -42,7 +42,7 @@ def few_routes(chosen: Sequence[Variant]) -> list[Case]:
 def many_routes(chosen: Sequence[Variant]) -> list[Case]:
     """Return a case with many routes for each variant; where a difference of two large figures counts, more of it."""
     return [
-        Case(label=_many(variant), variant=variant, routes=MANY_ROUTES, stretches=1 if variant in variants.PEERS else 6)
+        Case(label=_many(variant), variant=variant, routes=MANY_ROUTES, stretches=1 if variant in variants.PEERS else 4)
         for variant in chosen
         if variant in {variants.BARE, variants.ALL, *_ROUTE_PEERS}
     ]

@@ -69,10 +69,10 @@ def full(site: Site, told: Callable[[str], None], *, scale: float = 1.0) -> Find
     spent = slices.run(site, cases, rounds=scaled(3), count=scaled(16), told=told)
     # Nobody asks how far exactly the peers are beyond the bars: most rounds are for those that have some.
     cases = [*cpu.few_routes(ours), *cpu.many_routes(ours)]
-    spent += slices.run(site, cases, rounds=scaled(26), first_round=scaled(3), count=scaled(20), told=told)
+    spent += slices.run(site, cases, rounds=scaled(26), first_round=scaled(3), count=scaled(32), told=told)
     findings = _begin(spent)
     samples = findings.samples
-    samples["closed_loop"] = closed_loop.run(site, rounds=scaled(16), repeats=scaled(4), told=told)
+    samples["closed_loop"] = closed_loop.run(site, rounds=scaled(12), repeats=scaled(4), told=told)
     findings.rows.append(closed_loop.row(samples["closed_loop"]))
 
     samples["open_loop"], rates = open_loop.run(site, rounds=scaled(16), repeats=scaled(3), told=told)

@@ -3,8 +3,10 @@
 Between a server's code and a framework's, that of the recorders has left the processor's caches each time it is needed.
 """
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Final
 
 from obslib._record import Recorder, RequestRecord
@@ -55,10 +57,26 @@ class Backlog:
         waiting = self._waiting
         waiting.append(record)
         size = len(waiting)
-        if size >= self._limit or (record.rare is not None and record.is_urgent):
+        if record.rare is not None and record.is_urgent:
             self.work_off()
+        elif size >= self._limit:
+            self._row_is_full(size)
         elif size == 1:
             self._on_first()
+
+    def _row_is_full(self, size: int) -> None:
+        """Record the row when the loop comes round: first the response that filled it goes out to its client."""
+        if 1 < self._limit < size < 2 * self._limit:
+            return  # the loop has been told
+        if size == self._limit > 1:
+            try:
+                # In a context of its own: what is current is the request's.
+                asyncio.get_running_loop().call_soon(self.work_off, context=Context())
+            except RuntimeError:
+                pass  # no loop of asyncio's
+            else:
+                return
+        self.work_off()
 
     def work_off(self) -> None:
         """

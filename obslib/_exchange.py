@@ -162,9 +162,12 @@ class Exchange:
         name = self.desk.request_id_header
         headers = [*message.get("headers", ())]
         try:
-            if name not in dict(headers):  # in lower case, as the ASGI specification demands
+            for key, _ in headers:
+                if key == name:  # in lower case, as the ASGI specification demands
+                    break
+            else:
                 headers.append((name, self._record.request_id.encode()))
-        except (TypeError, ValueError) as error:  # the guard: the server is to say what is wrong with them
+        except Exception as error:  # noqa: BLE001 -- the guard: the server is to say what is wrong with them
             self.desk.on_error("record", error)
         return {**message, "headers": headers}
 

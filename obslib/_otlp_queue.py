@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -51,21 +52,21 @@ class SpanQueue:
             if self._is_abandoned:
                 return 0
             before, bytes_before = len(self.spans), self._bytes
-            put = 0
-            for span in spans:
-                size = self._bytes + len(span[1])
-                if len(self.spans) >= self.max_spans or size > self._max_bytes:
-                    break
-                self._bytes = size
-                self.spans.append(span)
-                put += 1
+            if before + len(spans) > self.max_spans:
+                spans = spans[: max(0, self.max_spans - before)]
+            size = _bytes_of(spans)
+            if bytes_before + size > self._max_bytes:
+                spans = self._fitting(spans)
+                size = _bytes_of(spans)
+            self.spans += spans
+            self._bytes += size
             if not before:
                 self._first_seconds = time.monotonic()
             fills_batch = before < self._batch_max_spans <= len(self.spans)
             passes_half = bytes_before < self._half_bytes <= self._bytes
         if not before or fills_batch or passes_half:
             self._ring()
-        return put
+        return len(spans)
 
     def next_batch(self) -> list[QueuedSpan]:
         """Wait until a batch is due, and take it; an empty one when the queue is closing and nothing is left."""
@@ -132,6 +133,11 @@ class SpanQueue:
     def in_flight(self) -> int:
         return self._in_flight
 
+    def _fitting(self, spans: Sequence[QueuedSpan]) -> Sequence[QueuedSpan]:
+        """Return the first spans, as many as there is room for their bytes."""
+        room_bytes = self._max_bytes - self._bytes
+        return spans[: sum(end <= room_bytes for end in accumulate(len(encoded) for _, encoded in spans))]
+
     def _due_seconds(self) -> float | None:
         """Return in how many seconds the next batch is due; None while there is none."""
         if not self.spans:
@@ -144,7 +150,7 @@ class SpanQueue:
     def _take(self) -> list[QueuedSpan]:
         batch = self.spans[: self._batch_max_spans]
         del self.spans[: self._batch_max_spans]
-        self._bytes -= sum([len(encoded) for _, encoded in batch])
+        self._bytes -= _bytes_of(batch)
         self._in_flight += len(batch)
         self._first_seconds = time.monotonic()
         return batch
@@ -155,3 +161,7 @@ class SpanQueue:
         except RuntimeError:
             # Rung already.
             return
+
+
+def _bytes_of(spans: Sequence[QueuedSpan]) -> int:
+    return sum([len(encoded) for _, encoded in spans])

@@ -1,6 +1,5 @@
 """Makes and ends ordinary server spans without the SDK's machinery, as long as nobody but obslib wants them."""
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -17,13 +16,13 @@ from obslib._record import RequestRecord
 from obslib._server_span import ServerSpan, bind, bind_unsampled, contexts_are_equal
 from obslib._server_span_encode import ServerSpanEncoder
 from obslib._span_attributes import describe_outcome, final_name, initial_name, start_attributes
-from obslib._span_ids import digits_of, make_new_ids
+from obslib._span_ids import digits_of, make_child_ids, make_root_ids
 from obslib.settings import Settings
 
 #: The digits of a trace id's lower 64 bits.
 _LOW_HALF: Final = slice(16, 32)
-#: Whether a trace is sampled, by the caller's span and the ids of ours.
-Decision = Callable[[SpanContext | None, str], bool]
+#: Greater than any digits.
+_BEYOND_DIGITS: Final = "g"
 
 
 class SpanFactory:
@@ -46,8 +45,10 @@ class SpanFactory:
         self._processors: Any = tracer.span_processor
         self._expected = _processors_of(provider)
         self._processor = processor
-        self._new_ids = make_new_ids(provider.id_generator)
-        self._decide = make_decision(settings)
+        self._new_root_ids = make_root_ids(provider.id_generator)
+        self._new_child_ids = make_child_ids(provider.id_generator)
+        self._sampled_below = _sampled_below(settings)
+        self._follows_callers = settings.traces_sampler.startswith("parentbased_")
         root_flags = _root_flags(provider.id_generator)
         self._begin_sampled = bind(tracer, root_flags).begin
         self._begin_unsampled = bind_unsampled(root_flags).begin
@@ -59,8 +60,12 @@ class SpanFactory:
         """Start a server span, or a span without a record if the trace is not sampled; None if it is the SDK's turn."""
         if self._processors._span_processors is not self._expected or not self._gate.is_open:  # noqa: SLF001 -- replaced when added to
             return None
-        record.id_digits = digits = self._new_ids(parent)
-        if self._decide(parent, digits):
+        record.id_digits = digits = self._new_root_ids() if parent is None else self._new_child_ids(parent)
+        if parent is None or not self._follows_callers:
+            is_sampled = digits[_LOW_HALF] < self._sampled_below
+        else:
+            is_sampled = parent.trace_flags.sampled
+        if is_sampled:
             record.sampled = True
             return self._begin_sampled(digits, parent, record)
         return self._begin_unsampled(digits, parent)
@@ -109,28 +114,13 @@ def make_factory(
     return SpanFactory(provider, tracer, processor, settings, request_id_attribute)
 
 
-def make_decision(settings: Settings) -> Decision:
-    """Return what `make_sampler`'s sampler decides, without its results' weight."""
-    always_off = settings.traces_sampler.endswith("always_off")
-    ratio = settings.traces_sampler_ratio if settings.traces_sampler.endswith("traceidratio") else float(not always_off)
+def _sampled_below(settings: Settings) -> str:
+    """Return the lower half of a trace id below which `make_sampler`'s sampler draws a trace that begins here."""
+    is_off = settings.traces_sampler.endswith("always_off")
+    ratio = settings.traces_sampler_ratio if settings.traces_sampler.endswith("traceidratio") else float(not is_off)
     # https://opentelemetry.io/docs/specs/otel/trace/sdk/#traceidratiobased, as the SDK's own sampler has it: of digits
     # of one length the smaller number is the smaller text.
-    bound = f"{round(ratio * (1 << 64)):016x}"
-    follows_parent = settings.traces_sampler.startswith("parentbased_")
-
-    def decide(parent: SpanContext | None, digits: str) -> bool:
-        if parent is not None and follows_parent:
-            return parent.trace_flags.sampled
-        return digits[_LOW_HALF] < bound
-
-    return decide if 0 < ratio < 1 else _make_constant_decision(is_sampled=ratio > 0, follows_parent=follows_parent)
-
-
-def _make_constant_decision(*, is_sampled: bool, follows_parent: bool) -> Decision:
-    def decide(parent: SpanContext | None, _digits: str) -> bool:
-        return parent.trace_flags.sampled if parent is not None and follows_parent else is_sampled
-
-    return decide
+    return f"{round(ratio * (1 << 64)):016x}" if ratio < 1 else _BEYOND_DIGITS
 
 
 def _root_flags(generator: IdGenerator) -> int:

@@ -13,26 +13,19 @@ from obslib._record import SPAN_DIGITS, TRACE_DIGITS
 
 _draw = RandomDigits(TRACE_DIGITS + SPAN_DIGITS).draw
 
-#: Makes the ids of a span: in the caller's trace, or in a new one.
-NewIds = Callable[[SpanContext | None], str]
 
-
-def make_new_ids(generator: IdGenerator) -> NewIds:
-    """Return what makes ids with a generator; with the SDK's own, trace and span id are drawn at once."""
+def make_root_ids(generator: IdGenerator) -> Callable[[], str]:
+    """Return what makes the ids of a span in a new trace; with the SDK's own generator both are drawn at once."""
     if type(generator) is RandomIdGenerator:
-        return random_ids
-
-    def new_ids(parent: SpanContext | None) -> str:
-        trace_id = generator.generate_trace_id() if parent is None else parent.trace_id
-        return f"{trace_id:032x}{generator.generate_span_id():016x}"
-
-    return new_ids
+        return _draw  # one in 2**64 is 0, which is no id: nobody will see it
+    return lambda: f"{generator.generate_trace_id():032x}{generator.generate_span_id():016x}"
 
 
-def random_ids(parent: SpanContext | None) -> str:
-    """Return ids at random. One in 2**64 is 0, which is no id: nobody will see it."""
-    digits = _draw()
-    return digits if parent is None else f"{parent.trace_id:032x}{digits[TRACE_DIGITS:]}"
+def make_child_ids(generator: IdGenerator) -> Callable[[SpanContext], str]:
+    """Return what makes the ids of a span in its caller's trace."""
+    if type(generator) is RandomIdGenerator:
+        return lambda parent: f"{parent.trace_id:032x}{_draw()[TRACE_DIGITS:]}"
+    return lambda parent: f"{parent.trace_id:032x}{generator.generate_span_id():016x}"
 
 
 def digits_of(context: SpanContext) -> str:

@@ -1,8 +1,10 @@
 """Requests that wait to be recorded: in rows, in order, and none of them lost."""
 
+import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 
 import pytest
 
@@ -95,6 +97,39 @@ def test_a_row_is_recorded_by_one_recorder_after_the_other(backlog: Backlog, fir
     backlog.add(a_request("/last"))
     assert told == ["traces"] * BATCH_REQUESTS + ["logs"] * BATCH_REQUESTS
     assert traces.rows == logs.rows == [[*paths, "/last"]]
+
+
+def test_a_full_row_waits_for_the_loop(backlog: Backlog) -> None:
+    """The response that fills it goes out first; and what is current in that request is not in the recorders."""
+    keeper, current, seen = Keeper(), ContextVar("current", default="nothing"), set()
+    keeper.on_finished = lambda _: seen.add(current.get())
+    backlog.recorders = [keeper]
+
+    async def serve() -> list[str]:
+        current.set("a request")
+        paths = add(backlog, BATCH_REQUESTS)
+        assert keeper.rows == []
+        await asyncio.sleep(0)
+        return paths
+
+    assert asyncio.run(serve()) == keeper.rows[0]
+    assert len(keeper.rows) == 1
+    assert seen == {"nothing"}
+
+
+def test_a_loop_that_does_not_come_round(backlog: Backlog) -> None:
+    """A row twice as long is recorded without it."""
+    keeper = Keeper()
+    backlog.recorders = [keeper]
+
+    async def serve() -> None:
+        paths = add(backlog, 2 * BATCH_REQUESTS - 1)
+        assert keeper.rows == []
+        backlog.add(a_request("/last"))
+        assert keeper.rows == [[*paths, "/last"]]
+
+    asyncio.run(serve())
+    assert len(keeper.rows) == 1
 
 
 def test_an_urgent_request_is_recorded_now_with_those_before_it(backlog: Backlog) -> None:

@@ -110,7 +110,18 @@ async def test_headers_that_can_be_read_once() -> None:
     assert exchange.sent[0]["headers"] == [(b"a", b"1"), [b"b", b"2"], (b"x-request-id", b"request-1")]
 
 
-@pytest.mark.parametrize("headers", [[(bytearray(b"a"), b"1")], [(b"a", b"1", b"2")], [(b"a",)], ["a"]])
+@pytest.mark.parametrize(("name", "added"), [(b"a", [(b"x-request-id", b"request-1")]), (b"x-request-id", [])])
+async def test_headers_that_servers_take_though_they_are_no_bytes(name: bytes, added: list[Any]) -> None:
+    """A name in a bytearray is a name: one of ours is added, unless it is that."""
+    headers = [(bytearray(name), b"1")]
+    app = raw_app({"type": "http.response.start", "status": 204, "headers": headers}, {"type": "http.response.body"})
+    with capture(app, SETTINGS) as telemetry:
+        exchange = await call(app, http_scope("/raw/"))
+        assert exchange.sent[0]["headers"] == [*headers, *added]
+        assert telemetry.sample(names.INTERNAL_ERRORS, {names.LABEL_SIGNAL: "record"}) is None
+
+
+@pytest.mark.parametrize("headers", [[(b"a", b"1", b"2")], [(b"a",)], ["a"], [None], [(b"a", b"1"), 2]])
 async def test_headers_that_are_none(headers: list[Any]) -> None:
     """The server is to say what is wrong with them: it gets what the application has sent, and we say that we cannot."""
     app = raw_app({"type": "http.response.start", "status": 204, "headers": headers}, {"type": "http.response.body"})

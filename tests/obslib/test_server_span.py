@@ -30,8 +30,8 @@ from obslib._record import RequestRecord
 from obslib._server_span import ServerSpan, bind_unsampled
 from obslib._server_span_encode import ServerSpanEncoder
 from obslib._span_attributes import _parse_host, describe_outcome, final_name, initial_name, start_attributes
-from obslib._span_factory import make_decision, make_factory
-from obslib._span_ids import digits_of, make_new_ids
+from obslib._span_factory import make_factory
+from obslib._span_ids import digits_of, make_child_ids, make_root_ids
 from obslib._telemetry import Telemetry
 from obslib.settings import Settings
 from obslib.testing import FixedClock, SequentialIds
@@ -280,12 +280,12 @@ def test_ids_of_another_generator() -> None:
             return 9
 
     parent = SpanContext(5, 6, is_remote=True)
-    assert make_new_ids(Ours())(None) == f"{7:032x}{9:016x}"
-    assert make_new_ids(Ours())(parent) == f"{5:032x}{9:016x}"
-    random_ids = make_new_ids(RandomIdGenerator())
-    assert random_ids(parent)[:32] == f"{5:032x}"
-    assert {len(random_ids(which)) for which in (None, parent)} == {48}
-    assert len({random_ids(None)[:32] for _ in range(100)} | {random_ids(parent)[32:] for _ in range(100)}) == 200
+    assert make_root_ids(Ours())() == f"{7:032x}{9:016x}"
+    assert make_child_ids(Ours())(parent) == f"{5:032x}{9:016x}"
+    root_ids, child_ids = make_root_ids(RandomIdGenerator()), make_child_ids(RandomIdGenerator())
+    assert child_ids(parent)[:32] == f"{5:032x}"
+    assert {len(root_ids()), len(child_ids(parent))} == {48}
+    assert len({root_ids()[:32] for _ in range(100)} | {child_ids(parent)[32:] for _ in range(100)}) == 200
 
 
 def test_code_that_looks_into_an_unsampled_span() -> None:
@@ -410,8 +410,18 @@ def test_decisions_are_the_samplers(name: str, ratio: float, trace_id: int, pare
     )
     context = None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent))
     stock = make_sampler(settings).should_sample(context, trace_id, "x")
-    digits = f"{trace_id:032x}{1:016x}"
-    assert make_decision(settings)(parent, digits) is (stock.decision is Decision.RECORD_AND_SAMPLE)
+
+    class Given(RandomIdGenerator):
+        def generate_trace_id(self) -> int:
+            return trace_id
+
+    provider = ObslibTracerProvider(make_resource(settings), Gate(make_sampler(settings)), Given())
+    factory = make_factory(provider, provider.get_tracer("t"), settings, REQUEST_ID)
+    record = RequestRecord.begin("GET", "/", "http", "1.1", {}, "", "", 0, 1)
+    span = None if factory is None else factory.start(record, parent)
+    assert span is not None
+    assert record.sampled is (stock.decision is Decision.RECORD_AND_SAMPLE)
+    assert span.get_span_context().trace_flags.sampled is record.sampled
 
 
 def test_samplers_by_name() -> None:
