@@ -66,17 +66,14 @@ class Backlog:
 
     def _row_is_full(self, size: int) -> None:
         """Record the row when the loop comes round: first the response that filled it goes out to its client."""
-        if 1 < self._limit < size < 2 * self._limit:
-            return  # the loop has been told
-        if size == self._limit > 1:
+        if self._limit == 1 or size >= 2 * self._limit:
+            self.work_off()
+        elif size == self._limit:  # beyond it the loop has been told
             try:
                 # In a context of its own: what is current is the request's.
                 asyncio.get_running_loop().call_soon(self.work_off, context=Context())
-            except RuntimeError:
-                pass  # no loop of asyncio's
-            else:
-                return
-        self.work_off()
+            except RuntimeError:  # no loop of asyncio's
+                self.work_off()
 
     def work_off(self) -> None:
         """
